@@ -1,0 +1,200 @@
+"""Convolution on arrays: validate, work out the sizes, allocate once, call the kernel."""
+
+from __future__ import annotations
+
+from fastconv import _dispatch, _shapes
+from fastconv import _validation as check
+from fastconv._threads import get_num_threads
+from fastconv._validation import Array
+
+_conv2d = _dispatch.Kernels("conv2d")
+
+
+def _geometry(
+    x_shape: tuple[int, ...], weight: Array, stride: object, padding: object, dilation: object
+) -> _shapes.Geometry:
+    check.no_empty_axes(weight, "weight", "input channels, kernel rows and kernel columns")
+    if weight.shape[0] == 0:
+        raise ValueError(f"weight: expected at least 1 output channel; received shape {weight.shape}")
+    return _shapes.geometry(x_shape[2], x_shape[3], (weight.shape[2], weight.shape[3]), stride, padding, dilation)
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+    groups: int = 1,
+    *,
+    activation: str | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Convolve images with filters, add a bias and apply an activation.
+
+    Computes, for output channel k of group g over its input channels c and the taps (r, s),
+    ``y[n, k, i, j] = activation(bias[k] + sum(weight[k, c, r, s] * x[n, c, i*stride + r*dilation - top,
+    j*stride + s*dilation - left]))`` with zeros outside the image: the cross-correlation that
+    deep learning calls convolution (Dumoulin and Visin, "A guide to convolution arithmetic", 2016).
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W), float32 or float64
+        Images.
+    weight : ndarray (K, C // groups, R, S)
+        Filters, of x's dtype.
+    bias : ndarray (K,), optional
+        Added to each output channel.
+    stride, dilation : int or pair of int
+        Steps between windows and between the taps of a window.
+    padding : int, pair, ((top, bottom), (left, right)), "valid" or "same"
+        Rows and columns of zeros around the image. "same" gives ceil(H / stride) rows at every stride; the
+        odd one goes after.
+    groups : int
+        Splits the channels into groups that do not see each other; C for a depthwise convolution.
+    activation : {None, "linear", "relu", "leaky_relu", "sigmoid", "tanh"}
+        Applied as the result is stored. The slope of leaky_relu is 0.01.
+    out : ndarray (N, K, OH, OW), optional
+        Where to write the result; must not overlap an input.
+
+    Returns
+    -------
+    ndarray (N, K, OH, OW)
+        OH = floor((H + top + bottom - dilation*(R - 1) - 1) / stride) + 1, and OW likewise.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind, or arrays of different dtypes.
+    ValueError
+        Shapes or values that do not fit; the message has the formula and the numbers.
+    MemoryError
+        No room for the result.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> fc.conv2d(x, np.ones((1, 1, 2, 2), np.float32))
+    array([[[[ 8., 12.],
+             [20., 24.]]]], dtype=float32)
+    """
+    x = check.array(x, "x")
+    weight = check.array_like(weight, "weight", x, "x")
+    if bias is not None:
+        bias = check.array_like(bias, "bias", x, "x")
+    _shapes.check_kinds(stride=stride, padding=padding, dilation=dilation)
+    _shapes.index(groups, "groups")
+    code, slope = check.activation(activation)
+    check.axes(x, "x", 4)
+    check.axes(weight, "weight", 4)
+    if bias is not None:
+        check.axes(bias, "bias", 1)
+    g = _geometry(x.shape, weight, stride, padding, dilation)
+    check.no_empty_axes(x, "x", "channels, height and width")
+    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    if bias is not None and bias.shape[0] != weight.shape[0]:
+        raise ValueError(
+            f"bias: expected one value for each of {weight.shape[0]} output channels; received {bias.shape[0]}"
+        )
+    shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
+    y = check.result(out, shape, x.dtype, (x, weight, bias))
+    if x.shape[0]:
+        _conv2d[x.dtype.char].forward(
+            x, weight, bias, y, *g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, code, slope,
+            get_num_threads(),
+        )  # fmt: skip
+    return y
+
+
+def conv2d_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+    groups: int = 1,
+    *,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+    out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Differentiate `conv2d` (without its activation) with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : ndarray (N, K, OH, OW)
+        Gradient of a scalar with respect to the result of ``conv2d(x, weight, ...)``.
+    x : ndarray (N, C, H, W)
+        The images of the forward call.
+    weight : ndarray (K, C // groups, R, S)
+        The filters of the forward call.
+    stride, padding, dilation, groups
+        As in the forward call.
+    output_mask : three bool
+        Which of the three gradients to compute.
+    out : three ndarray or None
+        Where to write each gradient.
+
+    Returns
+    -------
+    grad_x : ndarray (N, C, H, W) or None
+        The transposed convolution of `grad_output`.
+    grad_weight : ndarray (K, C // groups, R, S) or None
+        The correlation of `grad_output` with `x`, summed over images.
+    grad_bias : ndarray (K,) or None
+        The sum of `grad_output` over images and pixels.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`; `grad_output` must have the shape that the forward call returned.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> weight = np.ones((1, 1, 2, 2), np.float32)
+    >>> grad_x, grad_weight, grad_bias = fc.conv2d_backward(np.ones((1, 1, 2, 2), np.float32), x, weight)
+    >>> grad_x
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]], dtype=float32)
+    >>> grad_bias
+    array([4.], dtype=float32)
+    """
+    x = check.array(x, "x")
+    weight = check.array_like(weight, "weight", x, "x")
+    grad_output = check.array_like(grad_output, "grad_output", x, "x")
+    _shapes.check_kinds(stride=stride, padding=padding, dilation=dilation)
+    _shapes.index(groups, "groups")
+    wants = check.mask(output_mask)
+    check.axes(x, "x", 4)
+    check.axes(weight, "weight", 4)
+    g = _geometry(x.shape, weight, stride, padding, dilation)
+    check.no_empty_axes(x, "x", "channels, height and width")
+    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
+    if grad_output.shape != shape:
+        raise ValueError(
+            f"grad_output: expected shape {shape}, that of the forward result; received {grad_output.shape}"
+        )
+    shapes = (x.shape, weight.shape, (weight.shape[0],))
+    targets = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
+    grad_x, grad_weight, grad_bias = targets
+    kernel = _conv2d[x.dtype.char]
+    threads = get_num_threads()
+    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, threads)
+    if not x.shape[0]:
+        for target in targets:
+            if target is not None:
+                target.fill(0)
+        return grad_x, grad_weight, grad_bias
+    if grad_x is not None:
+        kernel.backward_input(grad_output, weight, grad_x, *numbers)
+    if grad_weight is not None:
+        kernel.backward_weight(grad_output, x, grad_weight, *numbers)
+    if grad_bias is not None:
+        kernel.backward_bias(grad_output, grad_bias, threads)
+    return grad_x, grad_weight, grad_bias

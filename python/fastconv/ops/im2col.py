@@ -1,0 +1,119 @@
+"""im2col, the matrix of all convolution windows, and its adjoint col2im."""
+
+from __future__ import annotations
+
+from fastconv import _dispatch, _shapes
+from fastconv import _validation as check
+from fastconv._threads import get_num_threads
+from fastconv._validation import Array
+
+_im2col = _dispatch.Kernels("im2col")
+
+
+def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 0, dilation: object = 1) -> Array:
+    """Lay every window of every image out as a column (PyTorch's ``unfold``).
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W)
+        Images, float32 or float64.
+    kernel_size : int or pair of int
+        Rows R and columns S of the window.
+    stride, padding, dilation
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray (N, C*R*S, OH*OW)
+        One column for each output pixel: ``weight.reshape(K, -1) @ columns`` is the convolution.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.im2col(np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3), 2)[0]
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]], dtype=float32)
+    """
+    x = check.array(x, "x")
+    _shapes.check_kinds(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    check.axes(x, "x", 4)
+    g = _shapes.geometry(x.shape[2], x.shape[3], kernel_size, stride, padding, dilation)
+    check.no_empty_axes(x, "x", "channels, height and width")
+    shape = (x.shape[0], x.shape[1] * g.kernel[0] * g.kernel[1], g.out_height * g.out_width)
+    columns = check.result(None, shape, x.dtype, ())
+    _im2col[x.dtype.char].im2col(
+        x, columns, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
+        *g.dilation, get_num_threads(),
+    )  # fmt: skip
+    return columns
+
+
+def col2im(
+    columns: Array,
+    output_size: object,
+    kernel_size: object,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+) -> Array:
+    """Add every column back to the window it came from: the adjoint of `im2col` (PyTorch's ``fold``).
+
+    Parameters
+    ----------
+    columns : ndarray (N, C*R*S, OH*OW)
+        As `im2col` gives, float32 or float64.
+    output_size : int or pair of int
+        Height H and width W of the images.
+    kernel_size, stride, padding, dilation
+        As in `im2col`.
+
+    Returns
+    -------
+    ndarray (N, C, H, W)
+        Overlapping windows are added.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`; the axes of `columns` must fit the other arguments.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.col2im(np.ones((1, 4, 4), np.float32), 3, 2)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]], dtype=float32)
+    """
+    columns = check.array(columns, "columns")
+    _shapes.check_kinds(
+        output_size=output_size, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation
+    )
+    check.axes(columns, "columns", 3)
+    height, width = _shapes.pair(output_size, "output_size", 1)
+    g = _shapes.geometry(height, width, kernel_size, stride, padding, dilation)
+    taps = g.kernel[0] * g.kernel[1]
+    if columns.shape[1] % taps or columns.shape[1] == 0:
+        raise ValueError(
+            f"columns: expected axis 1 to be a multiple of the {taps} taps of a {g.kernel[0]}x{g.kernel[1]} "
+            f"kernel; received shape {columns.shape}"
+        )
+    if columns.shape[2] != g.out_height * g.out_width:
+        raise ValueError(
+            f"columns: expected axis 2 to be {g.out_height} * {g.out_width} = {g.out_height * g.out_width} "
+            f"windows; received shape {columns.shape}"
+        )
+    shape = (columns.shape[0], columns.shape[1] // taps, height, width)
+    x = check.result(None, shape, columns.dtype, ())
+    _im2col[columns.dtype.char].col2im(
+        columns, x, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
+        *g.dilation, get_num_threads(),
+    )  # fmt: skip
+    return x

@@ -1,0 +1,353 @@
+"""Two-dimensional convolution: forward, gradient of the input, gradient of the weight, gradient of the bias.
+
+Forward and gradient of the input are the same pass, `sweep`: a stride-1 walk of the micro-kernel over padded
+phase planes (plane.pxd), with a table of tap offsets that says which convolution it is.
+
+    forward                 planes are the s x s phases of x; taps are all (r, s)
+    gradient of the input   planes are grad_output; for each of the s x s residues of an input position, the
+                            taps that reach it, written to every s-th row and column of grad_x: nothing is
+                            multiplied by inserted zeros
+
+Gradient of the weight is the other micro-kernel: lanes are pixels, so it is dot products of grad_output
+planes with shifted planes of x.
+
+Work is cut into tasks by the shapes alone. Arrays are C order and were validated by the caller.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+
+from fastconv.parallel cimport team_size
+from fastconv.plane cimport Planes, copy_planes
+from fastconv.simd cimport (
+    CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, LANES, LINEAR,
+    real, sum_of, vactivate, vload, vreal, vset, vstore, vstore_partial, vsum,
+)
+from fastconv.tile cimport DEPTH, choose_tile, run_dots, run_tile
+
+cnp.import_array()
+
+cdef enum:
+    PLANE_ELEMENTS = 65536      # planes a task copies at a time (256 KiB of float32)
+    TASKS = 16                  # tasks to aim at, so that a few threads share evenly
+    SLAB = 1024                 # pixels of one weight-gradient dot product
+    PARTIAL_ELEMENTS = 2097152  # bound on all partial weight gradients together
+
+cdef double ADDRESSABLE = 1e13  # elements of one image's planes beyond which no machine has memory
+
+cdef struct Geometry:
+    Py_ssize_t images
+    Py_ssize_t groups
+    Py_ssize_t in_channels      # of one group
+    Py_ssize_t out_channels     # of one group
+    Py_ssize_t height
+    Py_ssize_t width
+    Py_ssize_t out_height
+    Py_ssize_t out_width
+    Py_ssize_t kernel_h
+    Py_ssize_t kernel_w
+    Py_ssize_t stride_h
+    Py_ssize_t stride_w
+    Py_ssize_t top
+    Py_ssize_t left
+    Py_ssize_t dilation_h
+    Py_ssize_t dilation_w
+
+cdef struct Tap:
+    Py_ssize_t phase
+    Py_ssize_t row              # in the plane, from the output's own row
+    Py_ssize_t column
+    Py_ssize_t index            # r*kernel_w + s, in the weight
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+include "sweep.pxi"
+
+
+# ---- forward ------------------------------------------------------------------------------------------
+
+cdef Py_ssize_t phases_of_taps(
+    const Geometry* g, Tap* taps, Py_ssize_t* phase_row, Py_ssize_t* phase_column,
+) noexcept nogil:
+    """Fill the forward taps and the phases that they use; the number of those phases."""
+    cdef Py_ssize_t r, s, f, row, column, count = 0
+    cdef Tap* tap = taps
+    for r in range(g.kernel_h):
+        for s in range(g.kernel_w):
+            row = r * g.dilation_h
+            column = s * g.dilation_w
+            tap.row = row // g.stride_h
+            tap.column = column // g.stride_w
+            tap.index = r * g.kernel_w + s
+            for f in range(count):
+                if phase_row[f] == row % g.stride_h and phase_column[f] == column % g.stride_w:
+                    break
+            else:
+                f = count
+                phase_row[f] = row % g.stride_h
+                phase_column[f] = column % g.stride_w
+                count += 1
+            tap.phase = f
+            tap += 1
+    return count
+
+
+cdef int forward_kernel(
+    const Geometry* g, const real* x, const real* weight, const real* bias, real* y, int activation, real slope,
+    int threads,
+) noexcept nogil:
+    cdef Sweep s
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w
+    cdef int status
+    cdef Tap* tap = <Tap*>malloc(taps * sizeof(Tap))
+    cdef Py_ssize_t* phase = <Py_ssize_t*>malloc(2 * taps * sizeof(Py_ssize_t))
+    if tap == NULL or phase == NULL:
+        free(tap)
+        free(phase)
+        return -1
+    s.planes.phases = phases_of_taps(g, tap, phase, phase + taps)
+    s.planes.phase_row = phase
+    s.planes.phase_column = phase + taps
+    s.planes.height = g.height
+    s.planes.width = g.width
+    s.planes.stride_h = g.stride_h
+    s.planes.stride_w = g.stride_w
+    s.planes.top = g.top
+    s.planes.left = g.left
+    s.source = x
+    s.images = g.images
+    s.groups = g.groups
+    s.channels = g.in_channels
+    s.in_place = (
+        g.stride_h == 1 and g.stride_w == 1 and g.top == 0 and g.left == 0
+        and g.out_height + (g.kernel_h - 1) * g.dilation_h == g.height
+        and g.out_width + (g.kernel_w - 1) * g.dilation_w == g.width
+    )
+    s.tap_count = taps
+    s.taps = tap
+    s.outputs = g.out_channels
+    s.target = y
+    s.grid_h = g.out_height
+    s.grid_w = g.out_width
+    s.target_plane = g.out_height * g.out_width
+    s.target_row = g.out_width
+    s.target_column = 1
+    s.activation = activation
+    s.slope = slope
+    status = run_sweep(
+        &s, weight, g.in_channels * taps, taps, g.out_channels * g.in_channels * taps, bias, threads
+    )
+    free(tap)
+    free(phase)
+    return status
+
+
+# ---- gradient of the input ----------------------------------------------------------------------------
+
+cdef Py_ssize_t taps_of_residue(
+    const Geometry* g, Py_ssize_t row, Py_ssize_t column, Tap* taps, Planes* planes,
+) noexcept nogil:
+    """The taps through which an input pixel at (row, column) modulo the stride reaches an output pixel.
+
+    Input row i = row + u*stride meets tap r at output row u + (row + top - r*dilation)/stride.
+    """
+    cdef Py_ssize_t r, s, down, right, count = 0, t
+    cdef Py_ssize_t lowest_row = 0, lowest_column = 0
+    for r in range(g.kernel_h):
+        for s in range(g.kernel_w):
+            down = row + g.top - r * g.dilation_h
+            right = column + g.left - s * g.dilation_w
+            if down % g.stride_h != 0 or right % g.stride_w != 0:
+                continue
+            taps[count].phase = 0
+            taps[count].row = down // g.stride_h
+            taps[count].column = right // g.stride_w
+            taps[count].index = r * g.kernel_w + s
+            if count == 0 or taps[count].row < lowest_row:
+                lowest_row = taps[count].row
+            if count == 0 or taps[count].column < lowest_column:
+                lowest_column = taps[count].column
+            count += 1
+    for t in range(count):
+        taps[t].row -= lowest_row
+        taps[t].column -= lowest_column
+    planes.top = -lowest_row
+    planes.left = -lowest_column
+    return count
+
+
+cdef int backward_input_kernel(
+    const Geometry* g, const real* grad_y, const real* weight, real* grad_x, int threads,
+) noexcept nogil:
+    cdef Sweep s
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, row, column
+    cdef Py_ssize_t only_phase = 0
+    cdef int status = 0
+    cdef Tap* tap = <Tap*>malloc(taps * sizeof(Tap))
+    if tap == NULL:
+        return -1
+    if g.stride_h > 1 or g.stride_w > 1:  # pixels that no tap reaches
+        memset(
+            grad_x, 0, g.images * g.groups * g.in_channels * g.height * g.width * sizeof(real)
+        )
+    s.planes.phases = 1
+    s.planes.phase_row = &only_phase
+    s.planes.phase_column = &only_phase
+    s.planes.height = g.out_height
+    s.planes.width = g.out_width
+    s.planes.stride_h = 1
+    s.planes.stride_w = 1
+    s.source = grad_y
+    s.images = g.images
+    s.groups = g.groups
+    s.channels = g.out_channels
+    s.taps = tap
+    s.outputs = g.in_channels
+    s.target_plane = g.height * g.width
+    s.target_row = g.width * g.stride_h
+    s.target_column = g.stride_w
+    s.activation = LINEAR
+    s.slope = 0
+    for row in range(min(g.stride_h, g.height)):
+        for column in range(min(g.stride_w, g.width)):
+            s.tap_count = taps_of_residue(g, row, column, tap, &s.planes)
+            if s.tap_count == 0:
+                continue
+            s.grid_h = ceil_div(g.height - row, g.stride_h)
+            s.grid_w = ceil_div(g.width - column, g.stride_w)
+            s.target = grad_x + row * g.width + column
+            s.in_place = taps == 1 and g.height == g.out_height and g.width == g.out_width \
+                and s.planes.top == 0 and s.planes.left == 0
+            status = run_sweep(
+                &s, weight, taps, g.in_channels * taps, g.out_channels * g.in_channels * taps, NULL, threads
+            )
+            if status != 0:
+                break
+        if status != 0:
+            break
+    free(tap)
+    return status
+
+
+include "weight_gradient.pxi"
+
+
+# ---- gradient of the bias -----------------------------------------------------------------------------
+
+cdef void bias_gradient_channel(
+    const real* grad_y, Py_ssize_t images, Py_ssize_t channels, Py_ssize_t channel, Py_ssize_t size, real* target,
+) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t n
+    for n in range(images):
+        total += sum_of(grad_y + (n * channels + channel) * size, size)
+    target[0] = <real>total
+
+
+# ---- what Python calls --------------------------------------------------------------------------------
+
+cdef Geometry geometry_of(
+    cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups,
+) noexcept:
+    cdef Geometry g
+    cdef cnp.npy_intp* size = cnp.PyArray_DIMS(x)
+    g.images = size[0]
+    g.groups = groups
+    g.in_channels = size[1] // groups
+    g.height = size[2]
+    g.width = size[3]
+    size = cnp.PyArray_DIMS(weight)
+    g.out_channels = size[0] // groups
+    g.kernel_h = size[2]
+    g.kernel_w = size[3]
+    size = cnp.PyArray_DIMS(y)
+    g.out_height = size[2]
+    g.out_width = size[3]
+    g.stride_h = stride_h
+    g.stride_w = stride_w
+    g.top = top
+    g.left = left
+    g.dilation_h = dilation_h
+    g.dilation_w = dilation_w
+    return g
+
+
+def forward(
+    cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray y not None,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups, int activation, double slope, int threads,
+):
+    """y = activation(conv(x, weight) + bias)."""
+    cdef Geometry g = geometry_of(x, weight, y, stride_h, stride_w, top, left, dilation_h, dilation_w, groups)
+    cdef const real* x_data = <const real*>cnp.PyArray_DATA(x)
+    cdef const real* weight_data = <const real*>cnp.PyArray_DATA(weight)
+    cdef const real* bias_data = NULL
+    cdef real* y_data = <real*>cnp.PyArray_DATA(y)
+    cdef int status
+    if bias is not None:
+        bias_data = <const real*>cnp.PyArray_DATA(bias)
+    with nogil:
+        status = forward_kernel(&g, x_data, weight_data, bias_data, y_data, activation, <real>slope, threads)
+    if status != 0:
+        raise MemoryError("conv2d: no memory for the packed weight and the padded planes")
+
+
+def backward_input(
+    cnp.ndarray grad_y not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups, int threads,
+):
+    """grad_x, the transposed convolution of grad_y."""
+    cdef Geometry g = geometry_of(
+        grad_x, weight, grad_y, stride_h, stride_w, top, left, dilation_h, dilation_w, groups
+    )
+    cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
+    cdef const real* weight_data = <const real*>cnp.PyArray_DATA(weight)
+    cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
+    cdef int status
+    with nogil:
+        status = backward_input_kernel(&g, grad_y_data, weight_data, grad_x_data, threads)
+    if status != 0:
+        raise MemoryError("conv2d_backward: no memory for the packed weight and the padded planes")
+
+
+def backward_weight(
+    cnp.ndarray grad_y not None, cnp.ndarray x not None, cnp.ndarray grad_weight not None,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups, int threads,
+):
+    """grad_weight, the correlation of grad_y with x."""
+    cdef Geometry g = geometry_of(
+        x, grad_weight, grad_y, stride_h, stride_w, top, left, dilation_h, dilation_w, groups
+    )
+    cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
+    cdef const real* x_data = <const real*>cnp.PyArray_DATA(x)
+    cdef real* grad_weight_data = <real*>cnp.PyArray_DATA(grad_weight)
+    cdef int status
+    with nogil:
+        status = backward_weight_kernel(&g, grad_y_data, x_data, grad_weight_data, threads)
+    if status != 0:
+        raise MemoryError("conv2d_backward: no memory for the padded planes and partial sums")
+
+
+def backward_bias(cnp.ndarray grad_y not None, cnp.ndarray grad_bias not None, int threads):
+    """grad_bias, the sum of grad_y over images and pixels."""
+    cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(grad_y)
+    cdef Py_ssize_t images = shape[0], channels = shape[1], size = shape[2] * shape[3], k
+    cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
+    cdef real* grad_bias_data = <real*>cnp.PyArray_DATA(grad_bias)
+    cdef int team
+    with nogil:
+        team = team_size(<double>images * channels * size, channels, threads)
+        if team == 1:
+            for k in range(channels):
+                bias_gradient_channel(grad_y_data, images, channels, k, size, grad_bias_data + k)
+        else:
+            for k in prange(channels, num_threads=team, schedule="static"):
+                bias_gradient_channel(grad_y_data, images, channels, k, size, grad_bias_data + k)

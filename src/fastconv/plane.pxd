@@ -1,0 +1,62 @@
+"""Padded, phase-split copies of images: what makes every convolution a shifted multiply-accumulate.
+
+An image row runs into the next one at a fixed pitch, so the pixel that a tap needs for output pixel
+q = row*pitch + column is q + (a constant of that tap). Padding is written out as zeros, and for stride s the
+image is split into s x s phases (every s-th row and column), each a plane of its own in which neighbouring
+outputs have neighbouring inputs. A cropping (negative) padding needs no special case.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastconv.simd cimport real
+
+
+cdef struct Planes:
+    # The source: one group's channels of one image, C order.
+    Py_ssize_t height
+    Py_ssize_t width
+    # Plane pixel (i, j) of phase (a, b) is source pixel (i*stride_h + a*1 - top, j*stride_w + b - left).
+    Py_ssize_t stride_h
+    Py_ssize_t stride_w
+    Py_ssize_t top
+    Py_ssize_t left
+    # The copy: rows and columns of a phase plane, and how many phases there are.
+    Py_ssize_t rows
+    Py_ssize_t pitch
+    Py_ssize_t phases
+    const Py_ssize_t* phase_row     # source row of each phase, 0 <= . < stride_h
+    const Py_ssize_t* phase_column
+
+
+cdef inline void copy_planes(
+    const Planes* planes, const real* image, Py_ssize_t channels, Py_ssize_t first_row,
+    real* target, Py_ssize_t plane_size,
+) noexcept nogil:
+    """Rows first_row .. first_row + rows of every phase of every channel, `plane_size` elements apart."""
+    cdef Py_ssize_t c, f, i, j, source_row, low, high, start
+    cdef const real* source
+    cdef real* row
+    for c in range(channels):
+        for f in range(planes.phases):
+            # columns [low, high) of the plane lie in the image
+            start = planes.phase_column[f] - planes.left
+            low = 0 if start >= 0 else (-start + planes.stride_w - 1) // planes.stride_w
+            high = (planes.width - start + planes.stride_w - 1) // planes.stride_w if planes.width > start else 0
+            low = min(low, planes.pitch)
+            high = max(low, min(high, planes.pitch))
+            for i in range(planes.rows):
+                row = target + (c * planes.phases + f) * plane_size + i * planes.pitch
+                source_row = (first_row + i) * planes.stride_h + planes.phase_row[f] - planes.top
+                if source_row < 0 or source_row >= planes.height:
+                    memset(row, 0, planes.pitch * sizeof(real))
+                    continue
+                source = image + (c * planes.height + source_row) * planes.width + start
+                for j in range(low):
+                    row[j] = 0
+                if planes.stride_w == 1:
+                    memcpy(row + low, source + low, (high - low) * sizeof(real))
+                else:
+                    for j in range(low, high):
+                        row[j] = source[j * planes.stride_w]
+                for j in range(high, planes.pitch):
+                    row[j] = 0

@@ -1,0 +1,323 @@
+/* One vector register, and nothing else: its element, its lanes, partial loads and stores, exp and its kin.
+ *
+ * This is the only C of the project, because only a C declaration can name a vector type. CMake compiles
+ * every kernel once per instruction set and precision; this header turns the compiler's target and
+ * FASTCONV_DOUBLE into `real`, `vreal` and `LANES`, so that one Cython source serves all builds.
+ * Vectors are GCC/Clang vector extensions: arithmetic is written with the ordinary operators.
+ */
+#pragma once
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(FASTCONV_DOUBLE)
+typedef double real;
+typedef int64_t ireal;
+#else
+typedef float real;
+typedef int32_t ireal;
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_REGISTERS 16
+#endif
+
+typedef real vreal __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef ireal vint __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
+
+/* Rows of the micro-kernel tile for 1 to 4 vectors of columns: rows x vectors accumulators, the vectors
+ * themselves and one broadcast must fit the register file. */
+#if VECTOR_REGISTERS == 32
+enum { TILE_ROWS_1 = 14, TILE_ROWS_2 = 14, TILE_ROWS_3 = 9, TILE_ROWS_4 = 6 };
+enum { DOT_ROWS = 4, DOT_COLUMNS = 6 };
+#else
+enum { TILE_ROWS_1 = 8, TILE_ROWS_2 = 6, TILE_ROWS_3 = 4, TILE_ROWS_4 = 2 };
+enum { DOT_ROWS = 3, DOT_COLUMNS = 4 };
+#endif
+
+/* Bounds of every pointer walk, checked in a Debug build only. */
+#if defined(FASTCONV_DEBUG)
+#define CHECK_BOUNDS(low, high, size)                                                                    \
+    do {                                                                                                 \
+        if ((low) < 0 || (high) > (size)) {                                                              \
+            fprintf(stderr, "fastconv: %s:%d: [%lld, %lld) leaves a buffer of %lld elements\n", __FILE__, \
+                    __LINE__, (long long)(low), (long long)(high), (long long)(size));                   \
+            abort();                                                                                     \
+        }                                                                                                \
+    } while (0)
+#else
+#define CHECK_BOUNDS(low, high, size) ((void)0)
+#endif
+
+static inline vreal vload(const real *p) { return *(const vreal *)p; }
+
+static inline void vstore(real *p, vreal v) { *(vreal *)p = v; }
+
+static inline vreal vset(real s) { return s - (vreal){0}; }
+
+/* The first n < LANES elements at p, zeros after them: touches no byte beyond. */
+static inline vreal vload_partial(const real *p, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1u), p);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+#else
+    vreal v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+#endif
+}
+
+static inline void vstore_partial(real *p, vreal v, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1u), (__m512d)v);
+#elif defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof(real));
+#endif
+}
+
+/* Sum of the lanes, always in the same order. */
+static inline real vsum(vreal v)
+{
+    real part[LANES];
+    memcpy(part, &v, sizeof v);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            part[i] += part[i + width];
+    return part[0];
+}
+
+/* Sum of an array: short chains of lanes, added up in double. */
+static inline double sum_of(const real *p, ptrdiff_t count)
+{
+    double total = 0;
+    ptrdiff_t i = 0;
+    while (i + LANES <= count) {
+        const ptrdiff_t block = count - i < 256 * LANES ? count - i : 256 * LANES;
+        const ptrdiff_t end = i + block / LANES * LANES;
+        vreal sums = {0};
+        for (; i < end; i += LANES)
+            sums += vload(p + i);
+        total += vsum(sums);
+    }
+    for (; i < count; i++)
+        total += p[i];
+    return total;
+}
+
+static inline vreal vselect(vint mask, vreal yes, vreal no) { return (vreal)((mask & (vint)yes) | (~mask & (vint)no)); }
+
+/* Every second lane of a and b, one after the other. */
+static inline vreal veven(vreal a, vreal b)
+{
+#if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
+#define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
+#define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
+#define EVEN_LANES 0, 2, 4, 6
+#else
+#define EVEN_LANES 0, 2
+#endif
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, EVEN_LANES);
+#else
+    return __builtin_shuffle(a, b, (vint){EVEN_LANES});
+#endif
+}
+
+static inline vreal vload_some(const real *p, int n) { return n == LANES ? vload(p) : vload_partial(p, n); }
+
+static inline void vstore_some(real *p, vreal v, int n)
+{
+    if (n == LANES)
+        vstore(p, v);
+    else
+        vstore_partial(p, v, n);
+}
+
+/* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */
+static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
+{
+    if (stride == 1)
+        return vload_some(p, n);
+    if (stride == 2) {
+        const int touched = 2 * n - 1;
+        const vreal zero = {0};
+        if (touched <= LANES)
+            return veven(vload_some(p, touched), zero);
+        return veven(vload(p), vload_partial(p + LANES, touched - LANES));
+    }
+    vreal v = {0};
+    for (int i = 0; i < n; i++)
+        v[i] = p[i * stride];
+    return v;
+}
+
+/* Lanes where `best` stays before `value`: NaN is larger than every number, and of equals the first stays. */
+static inline vint vstays(vreal best, vreal value) { return (value <= best) | (best != best); }
+
+static inline vint vset_int(ireal s) { return s - (vint){0}; }
+
+static inline vint vselect_int(vint mask, vint yes, vint no) { return (mask & yes) | (~mask & no); }
+
+static inline void vstore_int(ireal *p, vint v) { *(vint *)p = v; }
+
+static inline vint vload_int(const ireal *p) { return *(const vint *)p; }
+
+static inline vreal vabs(vreal x)
+{
+    const vint sign = (vint)vset((real)-0.0);
+    return (vreal)((vint)x & ~sign);
+}
+
+/* 2^n for integral n in the range of normal exponents. */
+static inline vreal vpow2(vreal n)
+{
+#if defined(FASTCONV_DOUBLE)
+    return (vreal)((__builtin_convertvector(n, vint) + 1023) << 52);
+#else
+    return (vreal)((__builtin_convertvector(n, vint) + 127) << 23);
+#endif
+}
+
+static inline vreal vround(vreal x)
+{
+#if defined(FASTCONV_DOUBLE)
+    const vreal magic = vset(6755399441055744.0); /* 1.5 * 2^52 */
+#else
+    const vreal magic = vset(12582912.0f); /* 1.5 * 2^23 */
+#endif
+    return (x + magic) - magic; /* value-changing reassociation is off in every build */
+}
+
+/* e^r - 1 on |r| <= ln(2)/2 and the n of x = n ln(2) + r. The polynomial is the Taylor series of
+ * (e^r - 1 - r)/r^2, long enough that its remainder is below half an ulp on that interval. */
+static inline vreal vexpm1_reduced(vreal x, vreal *n_out)
+{
+#if defined(FASTCONV_DOUBLE)
+    const vreal n = vround(x * 1.4426950408889634);
+    const vreal r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+    vreal p = vset(1.0 / 87178291200.0);
+    p = p * r + 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+#else
+    const vreal n = vround(x * 1.44269504f);
+    const vreal r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    vreal p = vset(1.0f / 40320.0f);
+    p = p * r + 1.0f / 5040.0f;
+#endif
+    p = p * r + (real)(1.0 / 720.0);
+    p = p * r + (real)(1.0 / 120.0);
+    p = p * r + (real)(1.0 / 24.0);
+    p = p * r + (real)(1.0 / 6.0);
+    p = p * r + (real)0.5;
+    *n_out = n;
+    return r + r * r * p;
+}
+
+/* e^x over the whole range: overflow gives infinity, underflow is gradual, NaN stays NaN. */
+static inline vreal vexp(vreal x)
+{
+#if defined(FASTCONV_DOUBLE)
+    const real highest = 709.79, lowest = -745.2;
+#else
+    const real highest = 88.73f, lowest = -104.0f;
+#endif
+    vreal clamped = vselect(x > highest, vset(highest), x);
+    clamped = vselect(clamped < lowest, vset(lowest), clamped);
+    vreal n;
+    const vreal e = vexpm1_reduced(clamped, &n) + 1;
+    /* 2^n in two factors, each a normal number, so that subnormal results are rounded once. */
+    const vreal half = vround(n * (real)0.5);
+    const vreal scaled = e * vpow2(half) * vpow2(n - half);
+    return vselect(x == x, scaled, x);
+}
+
+/* 1 / (1 + e^-x), from e^-|x| so that nothing overflows and small results keep their digits. */
+static inline vreal vsigmoid(vreal x)
+{
+    const vreal e = vexp(-vabs(x));
+    return vselect(x < 0, e, vset(1)) / (1 + e);
+}
+
+/* tanh|x| = -m / (m + 2) with m = e^(-2|x|) - 1, which is exact to the last digits near zero too. */
+static inline vreal vtanh(vreal x)
+{
+#if defined(FASTCONV_DOUBLE)
+    const real saturation = 22;
+#else
+    const real saturation = 10;
+#endif
+    vreal a = vabs(x);
+    a = vselect(a > saturation, vset(saturation), a);
+    vreal n;
+    const vreal p = vexpm1_reduced(-2 * a, &n);
+    const vreal scale = vpow2(n);
+    const vreal m = scale * p + (scale - 1);
+    const vreal t = -m / (m + 2);
+    const vint sign = (vint)vset((real)-0.0);
+    return vselect(x == x, (vreal)(((vint)t & ~sign) | ((vint)x & sign)), x);
+}
+
+/* The activations that a kernel can apply as it stores. The numbers are those of python's _validation. */
+enum { LINEAR = 0, RELU = 1, LEAKY_RELU = 2, SIGMOID = 3, TANH = 4 };
+
+static inline vreal vactivate(vreal x, int activation, real slope)
+{
+    switch (activation) {
+    case RELU:
+        return vselect(x < 0, vset(0), x); /* NaN is not below zero: it stays */
+    case LEAKY_RELU:
+        return vselect(x < 0, slope * x, x);
+    case SIGMOID:
+        return vsigmoid(x);
+    case TANH:
+        return vtanh(x);
+    default:
+        return x;
+    }
+}
+
+/* The derivative of an activation, written with its output y. */
+static inline vreal vactivate_backward(vreal grad, vreal y, int activation, real slope)
+{
+    switch (activation) {
+    case RELU:
+        return vselect(y <= 0, vset(0), grad); /* an output that is NaN lets the gradient pass */
+    case LEAKY_RELU:
+        return vselect(y > 0, grad, slope * grad);
+    case SIGMOID:
+        return grad * (y * (1 - y));
+    case TANH:
+        return grad * (1 - y * y);
+    default:
+        return grad;
+    }
+}

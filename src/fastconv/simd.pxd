@@ -1,0 +1,39 @@
+"""The vector register of simd.h as Cython sees it.
+
+Cython takes `vreal` for one `real`: it emits plain C operators, and the compiler makes vector arithmetic
+of them. A `vreal` must therefore never be converted to a Python object or to a `real`.
+"""
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vreal
+    ctypedef int ireal              # an integer as wide as a real
+    ctypedef int vint
+    enum: LANES
+    enum: TILE_ROWS_1
+    enum: TILE_ROWS_2
+    enum: TILE_ROWS_3
+    enum: TILE_ROWS_4
+    enum: DOT_ROWS
+    enum: DOT_COLUMNS
+    enum: VECTOR_BYTES
+    enum: LINEAR
+    vreal vload(const real* p) noexcept
+    void vstore(real* p, vreal v) noexcept
+    vreal vset(real s) noexcept
+    vreal vload_partial(const real* p, int n) noexcept
+    void vstore_partial(real* p, vreal v, int n) noexcept
+    vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
+    void vstore_some(real* p, vreal v, int n) noexcept
+    vreal vselect(vint mask, vreal yes, vreal no) noexcept
+    vint vstays(vreal best, vreal value) noexcept
+    vint vset_int(ireal s) noexcept
+    vint vselect_int(vint mask, vint yes, vint no) noexcept
+    vint vload_int(const ireal* p) noexcept
+    void vstore_int(ireal* p, vint v) noexcept
+    real vsum(vreal v) noexcept
+    double sum_of(const real* p, Py_ssize_t count) noexcept
+    vreal vexp(vreal x) noexcept
+    vreal vactivate(vreal x, int activation, real slope) noexcept
+    vreal vactivate_backward(vreal grad, vreal y, int activation, real slope) noexcept
+    void CHECK_BOUNDS(Py_ssize_t low, Py_ssize_t high, Py_ssize_t size) noexcept

@@ -1,0 +1,211 @@
+"""The two micro-kernels: the only code whose inner loop decides how fast the library is.
+
+Contract of `tile` (lanes are outputs)
+
+    c[i, j]  = init[i] + sum over p of a[p*rows + i] * b[offset[p] + j]      where init is given
+    c[i, j] +=           sum over p of a[p*rows + i] * b[offset[p] + j]      where it is NULL
+
+    i < rows, j < vectors*LANES, p < depth. `a` is packed: `rows` weights, then the next p. `b` needs no
+    alignment and no packing: `offset` (in elements) says where each p finds its row of `vectors*LANES`
+    neighbours, which makes convolution of any kernel, stride phase, dilation and group, and matrix
+    products, one loop. Every output is one chain of multiply-adds over p in rising order, whatever `rows` and
+    `vectors` are: the bits do not depend on them. A long sum is cut into calls of at most DEPTH, each with a
+    chain of its own, so that rounding errors grow with DEPTH and not with the length of the sum.
+
+Contract of `dots` (lanes are the sum)
+
+    c[i, j] += sum over q of a[i*a_row + q] * b[offset[j] + q]
+
+    i < rows, j < columns, q < length. One vector of partial sums per (i, j), its lanes added at the end in
+    a fixed order: again the bits depend on `length` alone.
+
+`rows`, `vectors` and `columns` are literals at every call: the functions are inlined, the loops over the
+accumulators unroll completely, and the accumulators live in registers. `run_tile` and `run_dots` are the
+tables that turn run-time sizes into those literals.
+"""
+
+from fastconv.simd cimport (
+    DOT_COLUMNS, DOT_ROWS, LANES, TILE_ROWS_1, TILE_ROWS_2, TILE_ROWS_3, TILE_ROWS_4,
+    real, vload, vload_partial, vreal, vset, vstore, vsum,
+)
+
+# The deepest sum that one call of the tile runs over: its weights (rows * DEPTH) and the pixels they meet
+# stay in the first-level cache.
+cdef enum:
+    DEPTH = 288
+    VECTORS_MAX = 4
+
+
+cdef inline void tile(
+    const int rows, const int vectors, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    cdef vreal acc[14][4]
+    cdef vreal row[4]
+    cdef const real* source
+    cdef real weight
+    cdef Py_ssize_t p
+    cdef int i, j
+    for i in range(rows):
+        for j in range(vectors):
+            acc[i][j] = vset(0) if init == NULL else vset(init[i])
+    for p in range(depth):
+        source = b + offset[p]
+        for j in range(vectors):
+            row[j] = vload(source + j * LANES)
+        for i in range(rows):
+            weight = a[i]
+            for j in range(vectors):
+                acc[i][j] = acc[i][j] + row[j] * weight
+        a += rows
+    for i in range(rows):
+        for j in range(vectors):
+            if init == NULL:
+                acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
+            vstore(c + i * c_row + j * LANES, acc[i][j])
+
+
+cdef inline void dots(
+    const int rows, const int columns, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
+) noexcept nogil:
+    cdef vreal acc[4][6]
+    cdef vreal column[6]
+    cdef vreal row
+    cdef const real* source[6]
+    cdef Py_ssize_t q
+    cdef int i, j, rest
+    for j in range(columns):
+        source[j] = b + offset[j]
+        for i in range(rows):
+            acc[i][j] = vset(0)
+    q = 0
+    while q + LANES <= length:
+        for j in range(columns):
+            column[j] = vload(source[j] + q)
+        for i in range(rows):
+            row = vload(a + i * a_row + q)
+            for j in range(columns):
+                acc[i][j] = acc[i][j] + column[j] * row
+        q += LANES
+    rest = <int>(length - q)
+    if rest:
+        for j in range(columns):
+            column[j] = vload_partial(source[j] + q, rest)
+        for i in range(rows):
+            row = vload_partial(a + i * a_row + q, rest)
+            for j in range(columns):
+                acc[i][j] = acc[i][j] + column[j] * row
+    for i in range(rows):
+        for j in range(columns):
+            c[i * c_row + j] += vsum(acc[i][j])
+
+
+cdef inline int tile_rows(int vectors) noexcept nogil:
+    """The most rows a tile of so many vectors may have."""
+    if vectors == 1:
+        return TILE_ROWS_1
+    if vectors == 2:
+        return TILE_ROWS_2
+    if vectors == 3:
+        return TILE_ROWS_3
+    return TILE_ROWS_4
+
+
+cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, int* vectors) noexcept nogil:
+    """The tile that covers `outputs` x `pixels` in the fewest cycles.
+
+    A tile costs, per step of its sum, the largest of its multiply-adds (two a cycle), its loads (two a
+    cycle) and the latency of four cycles that its accumulators must hide.
+    """
+    cdef Py_ssize_t best = 0, cost, blocks
+    cdef int v, r
+    for v in range(1, VECTORS_MAX + 1):
+        blocks = (outputs + tile_rows(v) - 1) // tile_rows(v)
+        r = <int>((outputs + blocks - 1) // blocks)
+        cost = max(max(r * v, r + v), 8)
+        cost *= blocks * ((pixels + v * LANES - 1) // (v * LANES))
+        if best == 0 or cost <= best:
+            best = cost
+            rows[0] = r
+            vectors[0] = v
+
+
+cdef inline void tile_of(
+    const int vectors, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    if rows == 1:
+        tile(1, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 2:
+        tile(2, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 3 and tile_rows(vectors) >= 3:
+        tile(3, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 4 and tile_rows(vectors) >= 4:
+        tile(4, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 5 and tile_rows(vectors) >= 5:
+        tile(5, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 6 and tile_rows(vectors) >= 6:
+        tile(6, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 7 and tile_rows(vectors) >= 7:
+        tile(7, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 8 and tile_rows(vectors) >= 8:
+        tile(8, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 9 and tile_rows(vectors) >= 9:
+        tile(9, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 10 and tile_rows(vectors) >= 10:
+        tile(10, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 11 and tile_rows(vectors) >= 11:
+        tile(11, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 12 and tile_rows(vectors) >= 12:
+        tile(12, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 13 and tile_rows(vectors) >= 13:
+        tile(13, vectors, depth, a, b, offset, c, c_row, init)
+    elif rows == 14 and tile_rows(vectors) >= 14:
+        tile(14, vectors, depth, a, b, offset, c, c_row, init)
+
+
+cdef inline void run_tile(
+    int vectors, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    if vectors == 1:
+        tile_of(1, rows, depth, a, b, offset, c, c_row, init)
+    elif vectors == 2:
+        tile_of(2, rows, depth, a, b, offset, c, c_row, init)
+    elif vectors == 3:
+        tile_of(3, rows, depth, a, b, offset, c, c_row, init)
+    else:
+        tile_of(4, rows, depth, a, b, offset, c, c_row, init)
+
+
+cdef inline void dots_of(
+    const int columns, int rows, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
+) noexcept nogil:
+    if rows == 1:
+        dots(1, columns, length, a, a_row, b, offset, c, c_row)
+    elif rows == 2:
+        dots(2, columns, length, a, a_row, b, offset, c, c_row)
+    elif rows == 3:
+        dots(3, columns, length, a, a_row, b, offset, c, c_row)
+    elif rows == 4 and DOT_ROWS >= 4:
+        dots(4, columns, length, a, a_row, b, offset, c, c_row)
+
+
+cdef inline void run_dots(
+    int columns, int rows, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
+) noexcept nogil:
+    if columns == 1:
+        dots_of(1, rows, length, a, a_row, b, offset, c, c_row)
+    elif columns == 2:
+        dots_of(2, rows, length, a, a_row, b, offset, c, c_row)
+    elif columns == 3:
+        dots_of(3, rows, length, a, a_row, b, offset, c, c_row)
+    elif columns == 4:
+        dots_of(4, rows, length, a, a_row, b, offset, c, c_row)
+    elif columns == 5 and DOT_COLUMNS >= 5:
+        dots_of(5, rows, length, a, a_row, b, offset, c, c_row)
+    elif columns == 6 and DOT_COLUMNS >= 6:
+        dots_of(6, rows, length, a, a_row, b, offset, c, c_row)

@@ -1,0 +1,509 @@
+"""The table that drives the tests: every operator, in every shape that has its own way in a kernel.
+
+A `Row` names an operator, the shapes of its arrays and its options; ``ROWS`` is the table. How an
+operator is called, forward and backward, and how exactly it must answer stands in ``OPERATORS``.
+A new operator is an entry there and a few rows; every test of the table then covers it.
+
+Exactness is a bound on each output, in units of half an epsilon. Almost every operator is a sum
+of products, and both parts of the bound ``min(K, 4 + 2 sqrt(K)) * sum |a||b|`` come from the
+oracle itself: ``sum |a||b|`` is its answer for the absolute values of the arrays, and the length
+K of the sum is its answer for ones.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = tuple[np.ndarray, ...]
+Shape = tuple[int, ...]
+Options = Mapping[str, Any]
+
+# --- how exactly an operator answers -------------------------------------------------------------
+
+Call = Callable[[Arrays, Options], Arrays]
+Bound = Callable[[Call, Arrays, Options], Arrays]
+
+
+def exact(call: Call, arrays: Arrays, options: Options) -> Arrays:
+    """No rounding at all."""
+    return tuple(np.zeros_like(y) for y in call(arrays, options))
+
+
+def summed(call: Call, arrays: Arrays, options: Options) -> Arrays:
+    """Sums of K products."""
+    magnitudes = call(tuple(np.abs(a) for a in arrays), options)
+    lengths = call(tuple(np.ones_like(a) for a in arrays), options)
+    return tuple(np.minimum(k, 4 + 2 * np.sqrt(k)) * m for k, m in zip(lengths, magnitudes, strict=True))
+
+
+def averaged(call: Call, arrays: Arrays, options: Options) -> Arrays:
+    """Sums over a window of K taps, then two roundings for the division."""
+    taps = np.prod(np.broadcast_to(options.get("kernel_size", arrays[0].shape[2:]), 2))
+    units = min(taps + 2, 4 + 2 * np.sqrt(taps))
+    return tuple(units * m for m in call(tuple(np.abs(a) for a in arrays), options))
+
+
+def relative(units: float) -> Bound:
+    """Units of the answer itself; 8 are 4 units in the last place."""
+    return lambda call, arrays, options: tuple(units * np.abs(y) for y in call(arrays, options))
+
+
+def magnified(units: float) -> Bound:
+    """Units of the answer and of the first array: where the formula may cancel."""
+    return lambda call, arrays, options: tuple(units * (np.abs(y) + np.abs(arrays[0])) for y in call(arrays, options))
+
+
+def cancelling(units: float) -> Bound:
+    """Units of the answer and of the largest answer: for differences of numbers like it."""
+    return lambda call, arrays, options: tuple(
+        units * (np.abs(y) + np.abs(y).max(initial=0)) for y in call(arrays, options)
+    )
+
+
+def updated(call: Call, arrays: Arrays, options: Options) -> Arrays:
+    """Units of all that an optimizer's step adds, whatever its sign."""
+    upward = {**options, "learning_rate": -options["learning_rate"]}
+    return tuple(16 * m for m in call(tuple(np.abs(a) for a in arrays), upward))
+
+
+# --- how an operator is called -------------------------------------------------------------------
+
+Backward = Callable[[ModuleType, np.ndarray, Arrays, np.ndarray, Options], Any]
+
+
+class Operator(NamedTuple):
+    """How to call an operator, and how exactly it answers."""
+
+    forward: Callable[[ModuleType, Arrays, Options], Any]
+    forward_bound: Bound
+    backward: Backward | None  # of (library, grad_output, arrays, output, options)
+    backward_bound: Bound
+    integral: bool = False  # sums of products: whole numbers give whole numbers, exactly
+    bilinear: bool = False  # the gradients are sums of products with the arrays
+
+
+def plain(name: str) -> Callable[[ModuleType, Arrays, Options], Any]:
+    return lambda library, arrays, options: getattr(library, name)(*arrays, **options)
+
+
+def without(options: Options, *names: str) -> dict[str, Any]:
+    """Leave out the options that only the forward takes."""
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def from_arrays(name: str) -> Backward:
+    return lambda lib, grad, arrays, _, options: getattr(lib, name)(grad, *arrays, **without(options, "return_indices"))
+
+
+def from_shape(name: str) -> Backward:
+    return lambda lib, grad, arrays, _, opts: getattr(lib, name)(grad, arrays[0].shape, **opts)
+
+
+def from_output(name: str) -> Backward:
+    return lambda lib, grad, _, output, options: getattr(lib, name)(grad, output, **options)
+
+
+def product_backward(name: str) -> Backward:
+    """Through the fused activation, then as many gradients as there are arrays."""
+
+    def call(lib: ModuleType, grad: np.ndarray, arrays: Arrays, output: np.ndarray, options: Options) -> Any:
+        grad = lib.activation_backward(grad, output, options.get("activation"))
+        return getattr(lib, name)(grad, *arrays[:2], **without(options, "activation"))[: len(arrays)]
+
+    return call
+
+
+def im2col_backward(lib: ModuleType, grad: np.ndarray, arrays: Arrays, _: np.ndarray, options: Options) -> Any:
+    return lib.col2im(grad, arrays[0].shape[2:], **options)
+
+
+def col2im_backward(lib: ModuleType, grad: np.ndarray, _: Arrays, __: np.ndarray, options: Options) -> Any:
+    return lib.im2col(grad, **without(options, "output_size"))
+
+
+def cross_entropy(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+    (logits,) = arrays
+    images, classes = logits.shape
+    weight = np.linspace(0, 2, images, dtype=logits.dtype) if options.get("weighted") else None
+    labels = np.arange(images) * 7 % classes
+    loss, grad = lib.softmax_cross_entropy(logits, labels, sample_weight=weight)
+    return np.asarray(loss, grad.dtype), grad
+
+
+def cross_entropy_backward(lib: ModuleType, grad: np.ndarray, arrays: Arrays, _: np.ndarray, options: Options) -> Any:
+    return grad * cross_entropy(lib, arrays, options)[1]
+
+
+def sgd(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+    parameters, gradients, *velocity = (a.copy() for a in arrays)
+    lib.sgd_update(parameters, gradients, velocity[0] if velocity else None, **options)
+    return (parameters, *velocity)
+
+
+def adam(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+    parameters, gradients, first, second = (a.copy() for a in arrays)
+    np.abs(second, out=second)
+    lib.adam_update(parameters, gradients, first, second, **options)
+    return parameters, first, second
+
+
+OPERATORS: dict[str, Operator] = {
+    "conv2d": Operator(plain("conv2d"), summed, product_backward("conv2d_backward"), summed, True, True),
+    "dense": Operator(plain("dense"), summed, product_backward("dense_backward"), summed, True, True),
+    "im2col": Operator(plain("im2col"), exact, im2col_backward, summed, True),
+    "col2im": Operator(plain("col2im"), summed, col2im_backward, exact, True),
+    "max_pool2d": Operator(plain("max_pool2d"), exact, from_arrays("max_pool2d_backward"), summed, True),
+    "avg_pool2d": Operator(plain("avg_pool2d"), averaged, from_shape("avg_pool2d_backward"), averaged),
+    "pool2d": Operator(plain("pool2d"), averaged, from_arrays("pool2d_backward"), averaged),
+    "global_avg_pool2d": Operator(
+        plain("global_avg_pool2d"), averaged, from_shape("global_avg_pool2d_backward"), averaged
+    ),
+    "relu": Operator(plain("relu"), exact, from_output("relu_backward"), exact, True),
+    "leaky_relu": Operator(plain("leaky_relu"), relative(2), from_output("leaky_relu_backward"), relative(2)),
+    "sigmoid": Operator(plain("sigmoid"), relative(8), from_output("sigmoid_backward"), relative(6)),
+    "tanh": Operator(plain("tanh"), relative(8), from_output("tanh_backward"), magnified(4)),
+    "softmax": Operator(plain("softmax"), relative(80), from_output("softmax_backward"), cancelling(80)),
+    "softmax_cross_entropy": Operator(cross_entropy, cancelling(80), cross_entropy_backward, cancelling(80)),
+    "sgd_update": Operator(sgd, updated, None, exact),
+    "adam_update": Operator(adam, updated, None, exact),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One operator on arrays of these shapes with these options."""
+
+    operator: str
+    shapes: tuple[Shape, ...]
+    options: Options = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shapes = ",".join("x".join(map(str, shape)) or "scalar" for shape in self.shapes)
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.operator}:{shapes}:{options}".replace(" ", "")
+
+    @property
+    def recipe(self) -> Operator:
+        return OPERATORS[self.operator]
+
+    @property
+    def integral(self) -> bool:
+        """Whether whole numbers give an exact answer: also a mean over 2, 4 or 16 taps."""
+        if self.operator == "avg_pool2d" and not set(self.options) - {"kernel_size", "stride"}:
+            return int(np.prod(np.broadcast_to(self.options["kernel_size"], 2))) in (1, 2, 4, 16)
+        return self.recipe.integral and self.options.get("activation") in (None, "linear", "relu")
+
+    def draw(self, dtype: type | str, values: str = "reals") -> Arrays:
+        """Draw the arrays, the same in every process: real numbers, or small whole ones."""
+        return tuple(self._draw(shape, dtype, values, i) for i, shape in enumerate(self.shapes))
+
+    def draw_like(self, output: np.ndarray, values: str = "reals") -> np.ndarray:
+        """Draw a gradient for that output."""
+        return self._draw(output.shape, output.dtype, values, len(self.shapes))
+
+    def _draw(self, shape: Shape, dtype: Any, values: str, index: int) -> np.ndarray:
+        rng = np.random.default_rng((zlib.crc32(str(self).encode()), index))
+        drawn = rng.integers(-4, 5, shape) if values == "integers" else rng.standard_normal(shape)
+        return np.asarray(drawn).astype(dtype)
+
+    def forward(self, library: ModuleType, arrays: Arrays) -> Arrays:
+        """Call the operator; always a tuple, whose first is the output that has a gradient."""
+        return _tuple(self.recipe.forward(library, arrays, self.options))
+
+    def backward(self, library: ModuleType, grad: np.ndarray, arrays: Arrays, output: np.ndarray) -> Arrays:
+        """Call its backward: one gradient for each array."""
+        assert self.recipe.backward is not None
+        return _tuple(self.recipe.backward(library, grad, arrays, output, self.options))
+
+    def forward_bound(self, library: ModuleType, arrays: Arrays) -> Arrays:
+        """Bound each output's error, given the oracle and float64 arrays."""
+        activation = self.options.get("activation")
+        bounds = self.recipe.forward_bound(
+            lambda a, o: _tuple(self.recipe.forward(library, a, o)),
+            arrays,
+            without(self.options, "activation"),
+        )
+        if activation is None:
+            return bounds
+        # No activation here is steeper than 1; it adds up to 4 units in the last place.
+        return tuple(bound + 8 * np.abs(y) for bound, y in zip(bounds, self.forward(library, arrays), strict=True))
+
+    def backward_bound(self, library: ModuleType, grad: np.ndarray, arrays: Arrays, output: np.ndarray) -> Arrays:
+        """Bound each gradient's error, given the oracle and float64 arrays."""
+        recipe = self.recipe
+        assert recipe.backward is not None
+        backward = recipe.backward
+
+        def call(given: Arrays, options: Options) -> Arrays:
+            grad, *rest = given
+            return _tuple(backward(library, grad, tuple(rest) or arrays, output, options))
+
+        return recipe.backward_bound(call, (grad, *arrays) if recipe.bilinear else (grad,), self.options)
+
+
+def _tuple(result: Any) -> Arrays:
+    return result if isinstance(result, tuple) else (result,)
+
+
+# --- the rows ------------------------------------------------------------------------------------
+
+
+def conv(x: Shape, weight: Shape, *, bias: bool = True, **options: Any) -> Row:
+    return Row("conv2d", (x, weight, weight[:1]) if bias else (x, weight), options)
+
+
+def dense(batch: int, inputs: int, outputs: int, *, bias: bool = True, **options: Any) -> Row:
+    shapes = ((batch, inputs), (outputs, inputs), (outputs,))
+    return Row("dense", shapes if bias else shapes[:2], options)
+
+
+def pool(name: str, x: Shape, kernel_size: Any, stride: Any = None, **options: Any) -> Row:
+    return Row(name, (x,), {"kernel_size": kernel_size, "stride": stride, **options})
+
+
+# The shapes that every kernel claim is measured on, with fewer images and channels.
+MEASURED = [
+    conv((3, 1, 28, 28), (6, 1, 5, 5), padding=2),
+    conv((3, 6, 14, 14), (16, 6, 5, 5)),
+    conv((2, 1, 28, 28), (32, 1, 3, 3)),
+    conv((2, 32, 26, 26), (64, 32, 3, 3)),
+    conv((2, 3, 32, 32), (32, 3, 3, 3), padding=1),
+    conv((2, 32, 32, 32), (32, 32, 3, 3), padding=1),
+    conv((2, 16, 32, 32), (16, 16, 3, 3), padding=1),
+    conv((2, 16, 32, 32), (32, 16, 3, 3), stride=2, padding=1),
+    conv((3, 32, 16, 16), (32, 32, 3, 3), padding=1),
+    conv((2, 64, 16, 16), (64, 64, 3, 3), padding=1),
+    conv((5, 64, 8, 8), (64, 64, 3, 3), padding=1),
+    conv((3, 128, 8, 8), (128, 128, 3, 3), padding=1),
+    conv((3, 8, 32, 32), (8, 8, 5, 5), padding=2),
+    conv((1, 512, 4, 4), (64, 512, 3, 3), padding=1),
+    conv((1, 3, 96, 96), (32, 3, 7, 7), stride=2, padding=3),
+    conv((1, 32, 56, 56), (32, 32, 3, 3), padding=1),
+    conv((2, 256, 14, 14), (32, 256, 3, 3), padding=1),
+    conv((2, 256, 7, 7), (64, 256, 3, 3), padding=1),
+    conv((1, 64, 56, 56), (64, 64, 1, 1)),
+    conv((2, 512, 14, 14), (64, 512, 1, 1)),
+    conv((1, 128, 28, 28), (64, 128, 1, 1), stride=2),
+    conv((1, 16, 112, 112), (16, 16, 3, 3), padding=1),
+    conv((2, 32, 56, 56), (32, 1, 3, 3), padding=1, groups=32),
+    conv((2, 64, 28, 28), (64, 4, 3, 3), padding=1, groups=16),
+    conv((2, 19, 13, 13), (33, 19, 3, 3), padding=1),
+    conv((2, 64, 32, 32), (32, 64, 3, 3), padding=2, dilation=2),
+    conv((4, 32, 1, 256), (32, 32, 1, 9), padding=(0, 4)),
+    conv((1, 1, 28, 28), (6, 1, 5, 5), padding=2),
+    conv((1, 32, 32, 32), (32, 32, 3, 3), padding=1),
+]
+
+PADDINGS: list[Any] = [
+    (1, 2),
+    (0, 1),
+    ((1, 0), (2, 3)),
+    ((0, 2), (0, 0)),
+    ((3, 4), (5, 6)),  # windows that lie in the padding
+    "valid",
+    "same",
+]
+
+CONVOLUTIONS = [
+    *MEASURED,
+    *(conv((2, 3, 7, 9), (4, 3, 3, 3), padding=p) for p in PADDINGS),
+    *(conv((2, 3, 7, 9), (4, 3, 3, 2), padding=p, stride=2) for p in PADDINGS),
+    *(conv((2, 3, 9, 8), (4, 3, 2, 3), padding=p, stride=(3, 2), dilation=2) for p in PADDINGS),
+    *(conv((1, 2, 11, 10), (3, 2, 4, 5), padding="same", stride=s) for s in (1, 2, 3, 4, 7)),
+    *(conv((1, 2, 6, 5), (3, 2, 2, 2), padding="same", stride=s, dilation=3) for s in (1, 2)),
+    # strides beyond the kernel leave pixels unread, and rows and columns differ
+    conv((2, 3, 11, 12), (4, 3, 2, 2), stride=3),
+    conv((2, 3, 12, 11), (4, 3, 1, 1), stride=(2, 3), padding=1),
+    conv((2, 3, 12, 13), (4, 3, 3, 3), stride=(1, 2)),
+    conv((2, 3, 12, 13), (4, 3, 3, 3), stride=(4, 1), padding=1),
+    conv((1, 2, 40, 40), (3, 2, 3, 3), stride=17),
+    conv((2, 5, 23, 29), (7, 5, 7, 7), stride=4, padding=3),
+    # dilation
+    conv((2, 3, 12, 13), (4, 3, 3, 3), dilation=(1, 3)),
+    conv((2, 3, 12, 13), (4, 3, 3, 2), dilation=(4, 2), padding=4, stride=2),
+    conv((1, 1, 5, 5), (1, 1, 2, 2), dilation=7, padding=4),
+    # groups, depthwise, and depthwise with a multiplier
+    conv((2, 6, 7, 7), (4, 3, 3, 3), groups=2),
+    conv((2, 9, 7, 8), (6, 3, 3, 3), groups=3, stride=2, padding=1),
+    conv((2, 6, 9, 9), (6, 2, 3, 3), groups=3, dilation=2, padding="same"),
+    conv((2, 8, 6, 6), (12, 2, 1, 1), groups=4),
+    conv((2, 5, 9, 10), (5, 1, 3, 3), groups=5, padding="same"),
+    conv((2, 5, 9, 10), (10, 1, 3, 3), groups=5, stride=2, padding=1),
+    conv((3, 7, 17, 19), (7, 1, 5, 5), groups=7, padding=2, stride=(2, 1)),
+    conv((1, 3, 9, 9), (3, 1, 3, 3), groups=3, dilation=2, padding=2),
+    conv((1, 4, 8, 70), (4, 1, 1, 3), groups=4),
+    # the smallest and the longest
+    conv((1, 1, 1, 1), (1, 1, 1, 1)),
+    conv((1, 1, 1, 1), (1, 1, 3, 3), padding=1),
+    conv((3, 5, 6, 7), (4, 5, 6, 7)),
+    conv((2, 3, 1, 40), (4, 3, 1, 5), padding=(0, 2), stride=(1, 2)),
+    conv((2, 3, 40, 1), (4, 3, 5, 1), padding=(2, 0)),
+    conv((1, 2, 3, 1500), (3, 2, 3, 3), padding=1),
+    conv((1, 2, 1500, 3), (3, 2, 3, 3), padding=1),
+    conv((1, 1, 37, 41), (1, 1, 15, 17), padding=7),
+    conv((1, 700, 3, 3), (5, 700, 1, 1)),
+    conv((70, 1, 4, 4), (1, 1, 2, 2)),
+    conv((0, 3, 7, 9), (4, 3, 3, 3)),
+    # every remainder of widths and channels that a tile can leave
+    *(
+        conv((1, 1 + k % 5, 4, w), (k, 1 + k % 5, 3, 3), padding=1)
+        for k, w in zip(range(1, 36), range(35, 0, -1), strict=True)
+    ),
+    *(conv((2, 3, 3, w), (k, 3, 1, 1)) for k, w in zip(range(1, 20), range(19, 0, -1), strict=True)),
+    # no bias, and the fused activations
+    conv((2, 3, 7, 9), (4, 3, 3, 3), bias=False),
+    conv((0, 3, 7, 9), (4, 3, 3, 3), bias=False, padding="same"),
+    *(
+        conv((2, 3, 7, 9), (5, 3, 3, 3), bias=bias, padding=1, activation=name)
+        for name in ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
+        for bias in (True, False)
+    ),
+    conv((2, 6, 9, 9), (6, 1, 3, 3), groups=6, padding=1, activation="relu"),
+    conv((2, 16, 30, 30), (24, 16, 3, 3), stride=2, padding=1, activation="tanh"),
+]
+
+DENSE = [
+    *(dense(n, i, o) for n, i, o in zip(range(1, 20), range(19, 0, -1), range(20, 58, 2), strict=True)),
+    dense(1, 400, 120),
+    dense(32, 784, 10),
+    dense(128, 400, 120),
+    dense(64, 1000, 65),
+    dense(300, 3, 1),
+    dense(5, 1, 1),
+    dense(0, 4, 3),
+    dense(4, 0, 3),
+    dense(4, 0, 3, bias=False),
+    dense(7, 33, 17, bias=False),
+    *(
+        dense(5, 19, 23, bias=bias, activation=name)
+        for name in ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
+        for bias in (True, False)
+    ),
+]
+
+# Arguments that both poolings take.
+POOLINGS: list[tuple[Shape, Any, Any, dict[str, Any]]] = [
+    ((2, 3, 8, 8), 2, None, {}),
+    ((3, 6, 28, 28), 2, 2, {}),
+    ((2, 16, 27, 27), 2, 2, {}),
+    ((2, 16, 55, 55), 3, 2, {}),
+    ((2, 3, 56, 57), 3, 2, {"padding": 1}),
+    ((2, 3, 9, 10), 3, 1, {"padding": 1}),
+    ((2, 3, 9, 10), 3, 2, {"padding": "same"}),
+    ((2, 3, 9, 10), 2, 1, {"padding": "same"}),
+    ((2, 3, 9, 10), 3, 2, {"padding": "valid"}),
+    ((2, 3, 9, 10), (3, 4), (2, 3), {"padding": ((1, 0), (2, 1))}),
+    ((2, 3, 9, 10), (1, 3), (2, 1), {"padding": (0, 1)}),
+    ((2, 3, 11, 12), 2, 3, {}),
+    ((2, 3, 11, 12), 1, 2, {}),
+    ((2, 3, 11, 12), 1, 1, {}),
+    ((1, 2, 16, 19), 4, 4, {}),
+    ((1, 2, 9, 19), (1, 2), (2, 3), {}),
+    ((2, 3, 6, 7), (6, 7), None, {}),
+    ((1, 1, 1, 1), 1, None, {}),
+    ((1, 2, 1, 130), (1, 2), None, {}),
+    ((1, 2, 130, 1), (3, 1), (2, 1), {"padding": (1, 0)}),
+    ((1, 1, 33, 35), 9, 4, {"padding": 4}),
+    ((1, 300, 4, 4), 2, None, {}),
+    ((0, 3, 8, 8), 2, None, {}),
+    ((2, 3, 8, 9), 2, 2, {"ceil_mode": True}),
+    ((2, 3, 10, 11), 3, 2, {"ceil_mode": True}),
+    ((2, 3, 10, 11), 3, 2, {"ceil_mode": True, "padding": 1}),
+    ((2, 3, 7, 7), 2, 3, {"ceil_mode": True, "padding": 1}),  # drops the window past the image
+    ((2, 3, 6, 8), 3, 4, {"ceil_mode": True, "padding": ((0, 1), (1, 0))}),
+    *(((1, 2, 5, w), 3, 1, {"padding": 1}) for w in range(1, 36)),
+    *(((1, 2, 5, w), 2, 2, {}) for w in range(2, 70, 3)),
+]
+
+MAX_POOLINGS = [
+    *(pool("max_pool2d", x, k, s, **options) for x, k, s, options in POOLINGS),
+    *(pool("max_pool2d", x, k, s, return_indices=True, **o) for x, k, s, o in POOLINGS[:28]),
+    pool("max_pool2d", (2, 3, 9, 10), 2, 1, dilation=2),
+    pool("max_pool2d", (2, 3, 9, 10), (3, 2), 2, dilation=(2, 3), padding=1),
+    pool("max_pool2d", (2, 3, 9, 10), 3, 2, dilation=2, padding=1, ceil_mode=True),
+    pool("max_pool2d", (2, 3, 9, 10), 3, 3, dilation=3, padding="same"),
+    pool("max_pool2d", (1, 2, 11, 40), 2, 1, dilation=7, padding=1),
+]
+
+AVERAGE_POOLINGS = [
+    *(pool("avg_pool2d", x, k, s, **options) for x, k, s, options in POOLINGS),
+    *(pool("avg_pool2d", x, k, s, count_include_pad=False, **o) for x, k, s, o in POOLINGS[:28]),
+    pool("avg_pool2d", (2, 3, 9, 10), 3, 2, padding=1, divisor_override=5),
+    pool("avg_pool2d", (2, 3, 9, 10), 3, 2, padding=1, ceil_mode=True, divisor_override=1),
+]
+
+COLUMNS: list[tuple[Shape, dict[str, Any]]] = [
+    ((2, 3, 7, 9), {"kernel_size": 3}),
+    ((2, 3, 7, 9), {"kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 2)}),
+    ((2, 3, 7, 9), {"kernel_size": (3, 2), "stride": 2, "padding": "same"}),
+    ((2, 3, 7, 9), {"kernel_size": 3, "padding": ((1, 0), (2, 3)), "dilation": (2, 1)}),
+    ((1, 1, 1, 1), {"kernel_size": 1}),
+    ((1, 2, 8, 8), {"kernel_size": 2, "stride": 3}),
+    ((1, 2, 8, 8), {"kernel_size": 1, "stride": 2, "padding": 1}),
+    ((3, 1, 28, 28), {"kernel_size": 5, "padding": 2}),
+    ((1, 16, 40, 40), {"kernel_size": 3, "padding": 1}),
+    ((0, 3, 7, 9), {"kernel_size": 3}),
+]
+
+
+def column_rows() -> Iterator[Row]:
+    """Give ``im2col`` and, on what it returns, ``col2im``."""
+    from fastconv import reference
+
+    for x, options in COLUMNS:
+        yield Row("im2col", (x,), options)
+        columns = reference.im2col(np.zeros(x), **options).shape
+        yield Row("col2im", (columns,), {"output_size": x[2:], **options})
+
+
+POINTWISE_SHAPES: list[Shape] = [(), (0,), (1,), (7,), (3, 5), (2, 3, 4, 5), (1001,), (3, 70001)]
+
+POINTWISE = [
+    *(Row(name, (shape,)) for name in ("relu", "leaky_relu", "sigmoid", "tanh") for shape in POINTWISE_SHAPES),
+    Row("leaky_relu", ((40,),), {"negative_slope": 0.1}),
+    Row("leaky_relu", ((40,),), {"negative_slope": 0.0}),
+    *(Row("softmax", ((3, c),)) for c in (1, 2, 10, 33, 1000)),
+    *(Row("softmax", ((4, 5, 6),), {"axis": axis}) for axis in (0, 1, 2, -2)),
+    Row("softmax", ((10, 1),), {"axis": 0}),
+    Row("softmax", ((10,),)),
+    Row("softmax", ((0, 4),)),
+    Row("softmax", ((3000, 10),)),
+    *(Row("softmax_cross_entropy", ((n, c),)) for n, c in ((1, 2), (32, 10), (5, 1000), (3000, 3))),
+    *(Row("softmax_cross_entropy", ((n, c),), {"weighted": True}) for n, c in ((2, 2), (33, 10))),
+]
+
+SGD = {"learning_rate": 0.1}
+ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+UPDATES = [
+    *(
+        row
+        for n in (0, 1, 19, 70001)
+        for row in (
+            Row("sgd_update", ((n,), (n,)), SGD),
+            Row("sgd_update", ((n,), (n,), (n,)), {**SGD, "momentum": 0.9}),
+            Row("sgd_update", ((n,), (n,), (n,)), {**SGD, "momentum": 0.9, "nesterov": True}),
+            Row("adam_update", ((n,), (n,), (n,), (n,)), {**ADAM, "step": 1}),
+            Row("adam_update", ((n,), (n,), (n,), (n,)), {**ADAM, "step": 1000}),
+        )
+    ),
+]
+
+ROWS: list[Row] = [
+    *CONVOLUTIONS,
+    *DENSE,
+    *MAX_POOLINGS,
+    *AVERAGE_POOLINGS,
+    pool("pool2d", (2, 3, 9, 10), 3, 2, mode="max", padding=1, dilation=2),
+    pool("pool2d", (2, 3, 9, 10), 3, 2, mode="avg", padding=1, count_include_pad=False),
+    pool("pool2d", (2, 3, 9, 10), 2),
+    *(Row("global_avg_pool2d", (x,)) for x in ((2, 3, 7, 5), (0, 3, 7, 5), (1, 1, 1, 1), (4, 64, 30, 30))),
+    *column_rows(),
+    *POINTWISE,
+    *UPDATES,
+]

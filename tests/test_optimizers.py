@@ -1,0 +1,139 @@
+"""Optimizers: 100 steps against the formulas in plain NumPy."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastconv import optimizers
+from fastconv._config import describe, restore
+from fastconv.optimizers import SGD, Adam, Optimizer
+
+SIZE, STEPS = 257, 100
+
+
+def sgd(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, momentum: float, nesterov: bool) -> None:
+    v = np.zeros_like(p)
+    for g in gradients:
+        v = momentum * v - lr * g
+        p += momentum * v - lr * g if nesterov else v
+
+
+def adam(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, b1: float, b2: float, eps: float) -> None:
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, start=1):
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        p -= lr * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+
+
+CASES = [
+    (lambda: SGD(), sgd, (0.01, 0.0, False)),
+    (lambda: SGD(0.1, momentum=0.9), sgd, (0.1, 0.9, False)),
+    (lambda: SGD(0.05, momentum=0.8, nesterov=True), sgd, (0.05, 0.8, True)),
+    (lambda: Adam(), adam, (0.001, 0.9, 0.999, 1e-7)),
+    (lambda: Adam(0.1, beta_1=0.5, beta_2=0.9, epsilon=1e-3), adam, (0.1, 0.5, 0.9, 1e-3)),
+]
+
+
+def gradients(dtype: Any) -> Iterator[np.ndarray]:
+    """Gradients of many sizes, among them exact zeros."""
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS):
+        g = rng.standard_normal(SIZE) * 10.0 ** rng.uniform(-4, 2, SIZE)
+        g[::17] = 0
+        yield g.astype(dtype)
+
+
+@pytest.mark.parametrize(("make", "formula", "arguments"), CASES, ids=lambda value: None)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-4)])
+def test_trajectory(make: Callable[[], Optimizer], formula: Any, arguments: Any, dtype: Any, tolerance: float) -> None:
+    start = np.random.default_rng(1).standard_normal(SIZE)
+    expected = start.astype(dtype).astype(np.float64)
+    formula(expected, (g.astype(np.float64) for g in gradients(dtype)), *arguments)
+    optimizer, p = make(), start.astype(dtype)
+    for g in gradients(dtype):
+        kept = g.copy()
+        optimizer.update(p, g)
+        np.testing.assert_array_equal(g, kept)
+    assert optimizer.iterations == STEPS
+    np.testing.assert_allclose(p, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("make", [case[0] for case in CASES])
+class TestEveryOptimizer:
+    def test_continues_from_saved_state(self, make: Callable[[], Optimizer]) -> None:
+        whole, first, p, q = make(), make(), np.ones(SIZE), np.ones(SIZE)
+        steps = list(gradients(np.float64))
+        for g in steps:
+            whole.update(p, g)
+        for g in steps[:40]:
+            first.update(q, g)
+        second = make()
+        second.restore(first.iterations, first.state)
+        for g in steps[40:]:
+            second.update(q, g)
+        np.testing.assert_array_equal(p, q)
+
+    def test_configuration_makes_the_same(self, make: Callable[[], Optimizer]) -> None:
+        optimizer = make()
+        optimizer.learning_rate = 0.125
+        classes = {kind.__name__: kind for kind in optimizers.NAMES.values()}
+        again = restore(json.loads(json.dumps(describe(optimizer))), classes)
+        assert describe(again) == describe(optimizer)
+        assert again.learning_rate == 0.125
+
+    def test_state_is_flat_and_found_only_where_needed(self, make: Callable[[], Optimizer]) -> None:
+        optimizer = make()
+        optimizer.update(np.ones(3), np.ones(3))
+        assert all(array.shape == (3,) for array in optimizer.state.values())
+        expected = {"SGD": {"velocity"} if getattr(optimizer, "momentum", 0) else set()}
+        assert set(optimizer.state) == expected.get(type(optimizer).__name__, {"first_moment", "second_moment"})
+
+
+def test_names_and_defaults_are_keras_s() -> None:
+    assert describe(optimizers.get("sgd"))["config"] == {
+        "learning_rate": 0.01,
+        "momentum": 0.0,
+        "nesterov": False,
+    }
+    assert describe(optimizers.get("adam"))["config"] == {
+        "learning_rate": 0.001,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-7,
+    }
+    assert isinstance(optimizers.get(Adam), Adam)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: SGD(learning_rate=-0.1), ValueError, "learning_rate.*at least 0.*-0.1"),
+        (lambda: SGD(learning_rate=math.nan), ValueError, "learning_rate.*nan"),
+        (lambda: SGD(learning_rate=math.inf), ValueError, "learning_rate.*finite.*inf"),
+        (lambda: SGD(learning_rate="fast"), TypeError, "learning_rate.*number.*'fast'"),
+        (lambda: SGD(momentum=1.0), ValueError, "momentum.*below 1.*1.0"),
+        (lambda: Adam(beta_2=1), ValueError, "beta_2.*below 1"),
+        (lambda: Adam(epsilon=-1e-9), ValueError, "epsilon.*at least 0"),
+        (lambda: setattr(SGD(), "learning_rate", -1), ValueError, "learning_rate"),
+        (lambda: optimizers.get("adamm"), ValueError, "'sgd', 'adam'.*'adamm'.*did you mean 'adam'"),
+        (lambda: optimizers.get(0.1), TypeError, "optimizer.*0.1 of type float"),
+        (lambda: Optimizer(0.1).update(np.ones(1), np.ones(1)), NotImplementedError, "must define update"),
+    ],
+)
+def test_errors_teach(make: Callable[[], Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_state_of_another_model_is_refused() -> None:
+    optimizer = Adam()
+    optimizer.update(np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match="first_moment"):
+        optimizer.update(np.ones(4), np.ones(4))
