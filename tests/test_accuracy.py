@@ -230,30 +230,33 @@ def test_subnormals_are_kept(dtype: Any, tiny: float) -> None:
     assert (x * dtype(1) == x).all()
 
 
-LONG = 2**20
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
 LONG_SUMS = {
-    "conv2d": lambda x: ops.conv2d(x.reshape(1, LONG // 16, 4, 4), np.ones((1, LONG // 16, 4, 4), x.dtype)),
-    "grad_weight": lambda x: ops.conv2d_backward(
-        x.reshape(64, 1, 128, 128), np.ones((64, 1, 128, 128), x.dtype), np.ones((1, 1, 1, 1), x.dtype)
+    "conv2d": lambda x: ops.conv2d(x.reshape(1, -1, 4, 4), ones(1, x.size // 16, 4, 4)),
+    "conv2d grad_x": lambda x: ops.conv2d_backward(x.reshape(1, -1, 1, 1), ones(1, 1, 1, 1), ones(x.size, 1, 1, 1))[0],
+    "conv2d grad_weight": lambda x: ops.conv2d_backward(
+        x.reshape(4, 1, 64, -1), ones(4, 1, 64, x.size // 256), ones(1, 1, 1, 1)
     )[1],
-    "grad_bias": lambda x: ops.conv2d_backward(
-        x.reshape(1, 1, 1024, 1024), np.ones((1, 1, 1024, 1024), x.dtype), np.ones((1, 1, 1, 1), x.dtype)
+    "conv2d grad_bias": lambda x: ops.conv2d_backward(
+        x.reshape(4, 1, 64, -1), ones(4, 1, 64, x.size // 256), ones(1, 1, 1, 1)
     )[2],
-    "dense": lambda x: ops.dense(x.reshape(1, LONG), np.ones((1, LONG), x.dtype)),
-    "dense grad_weight": lambda x: ops.dense_backward(
-        x.reshape(LONG, 1), np.ones((LONG, 1), x.dtype), np.ones((1, 1), x.dtype)
-    )[1],
-    "dense grad_bias": lambda x: ops.dense_backward(
-        x.reshape(LONG, 1), np.ones((LONG, 1), x.dtype), np.ones((1, 1), x.dtype)
-    )[2],
-    "global_avg_pool2d": lambda x: LONG * ops.global_avg_pool2d(x.reshape(1, 1, 1024, 1024)),
-    "avg_pool2d": lambda x: LONG * ops.avg_pool2d(x.reshape(1, 1, 1024, 1024), 1024),
+    "dense": lambda x: ops.dense(x.reshape(1, -1), ones(1, x.size)),
+    "dense grad_x": lambda x: ops.dense_backward(x.reshape(1, -1), ones(1, 1), ones(x.size, 1))[0],
+    "dense grad_weight": lambda x: ops.dense_backward(x.reshape(-1, 1), ones(x.size, 1), ones(1, 1))[1],
+    "dense grad_bias": lambda x: ops.dense_backward(x.reshape(-1, 1), ones(x.size, 1), ones(1, 1))[2],
+    "global_avg_pool2d": lambda x: x.size * ops.global_avg_pool2d(x.reshape(1, 1, 64, -1)),
+    "avg_pool2d": lambda x: x.size * ops.avg_pool2d(x.reshape(1, 1, 64, -1), (64, x.size // 64)),
 }
 
 
+@pytest.mark.parametrize("length", [2**14, 2**20])
 @pytest.mark.parametrize("name", LONG_SUMS)
-def test_long_sums_do_not_drift(name: str) -> None:
-    """A million numbers of one sign, where each rounding is of a large partial sum."""
-    x = np.random.default_rng(0).random(LONG).astype(np.float32)
-    bound = (4 + 2 * LONG**0.5) * np.finfo(np.float32).eps / 2
+def test_long_sums_do_not_drift(name: str, length: int) -> None:
+    """A million numbers of one sign; or thousands of equal ones, whose roundings all go one way."""
+    x = np.random.default_rng(0).random(length) if length == 2**20 else np.full(length, 0.1)
+    x = x.astype(np.float32)
+    bound = (4 + 2 * length**0.5) * np.finfo(np.float32).eps / 2
     np.testing.assert_allclose(LONG_SUMS[name](x).item(), x.sum(dtype=np.float64), rtol=bound)
