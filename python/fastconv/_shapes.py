@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,29 +52,44 @@ def integer(value: object, name: str, minimum: int) -> int:
     return number
 
 
-def check_kinds(**values: object) -> None:
-    """Refuse values that are neither ints nor tuples or lists of ints: before any value is judged."""
-    for name, value in values.items():
-        if _is_plain(value) or (name == "padding" and isinstance(value, str)):
-            continue
-        if not isinstance(value, tuple | list):
-            index(value, name, "an int or a pair of ints")
-            continue
+def plain(value: Any, name: str) -> Any:
+    """Return an int or a tuple of ints, from integers of any kind in tuples or lists; padding may be a string.
+
+    This judges kinds alone, before any value is judged. What it returns may be the key of a cache: True and 1.0
+    equal 1, and would be taken for it.
+    """
+    if type(value) is int:
+        return value
+    if type(value) is tuple:
         for part in value:
-            if isinstance(part, tuple | list):
-                check_kinds(**{name: part})
-            else:
-                index(part, name)
+            if type(part) is not int:
+                break
+        else:
+            return value
+    if isinstance(value, tuple | list):
+        return tuple(plain(part, name) if isinstance(part, tuple | list) else index(part, name) for part in value)
+    if name == "padding" and isinstance(value, str):
+        return value
+    return index(value, name, "an int or a pair of ints")
+
+
+def check_kinds(stride: object, padding: object, dilation: object, kernel_size: object = 1) -> None:
+    """Refuse the arguments of a window that are of the wrong kind, before any value is judged."""
+    plain(kernel_size, "kernel_size")
+    plain(stride, "stride")
+    plain(padding, "padding")
+    plain(dilation, "dilation")
 
 
 def pair(value: object, name: str, minimum: int) -> Pair:
     """Return (rows, columns) from an int or a pair of ints of at least `minimum`."""
-    if isinstance(value, tuple | list):
-        if len(value) != 2:
-            raise ValueError(f"{name}: expected an int or a pair; received {len(value)} values, {value!r}")
-        return integer(value[0], name, minimum), integer(value[1], name, minimum)
-    number = integer(index(value, name, "an int or a pair of ints"), name, minimum)
-    return number, number
+    value = plain(value, name)
+    if not isinstance(value, tuple):
+        number = integer(value, name, minimum)
+        return number, number
+    if len(value) != 2:
+        raise ValueError(f"{name}: expected an int or a pair; received {len(value)} values, {value!r}")
+    return integer(value[0], name, minimum), integer(value[1], name, minimum)
 
 
 def _resolve_padding(padding: object, sizes: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
@@ -93,7 +108,7 @@ def _resolve_padding(padding: object, sizes: Pair, kernel: Pair, stride: Pair, d
         raise ValueError(
             f'padding: expected an int, a pair, ((top, bottom), (left, right)), "valid" or "same"; received {padding!r}'
         )
-    if isinstance(padding, tuple | list) and any(isinstance(side, tuple | list) for side in padding):
+    if isinstance(padding, tuple) and any(isinstance(side, tuple) for side in padding):
         if len(padding) != 2:
             raise ValueError(f"padding: expected ((top, bottom), (left, right)); received {padding!r}")
         return pair(padding[0], "padding (top, bottom)", 0), pair(padding[1], "padding (left, right)", 0)
@@ -123,14 +138,9 @@ def _output_size(axis: str, size: int, kernel: int, stride: int, padding: Pair, 
     return out - 1 if (out - 1) * stride >= size + padding[0] else out
 
 
+@lru_cache(maxsize=1024)
 def _geometry(
-    height: int,
-    width: int,
-    kernel_size: object,
-    stride: object,
-    padding: object,
-    dilation: object,
-    ceil_mode: bool = False,
+    height: int, width: int, kernel_size: object, stride: object, padding: object, dilation: object, ceil_mode: bool
 ) -> Geometry:
     kernel = pair(kernel_size, "kernel_size", 1)
     strides = pair(stride, "stride", 1)
@@ -146,15 +156,6 @@ def _geometry(
     )
 
 
-_cached_geometry = lru_cache(maxsize=1024)(_geometry)
-
-
-def _is_plain(value: object) -> bool:
-    if type(value) is tuple:
-        return all(map(_is_plain, value))
-    return type(value) is int
-
-
 def geometry(
     height: int,
     width: int,
@@ -165,15 +166,15 @@ def geometry(
     ceil_mode: bool = False,
 ) -> Geometry:
     """Resolve a window over an image of height x width; errors show the formula with its numbers."""
-    # Only plain ints may be keys: True and 1.0 equal 1, and would be taken for it.
-    if (
-        _is_plain(kernel_size)
-        and _is_plain(stride)
-        and _is_plain(dilation)
-        and (_is_plain(padding) or type(padding) is str)
-    ):
-        return _cached_geometry(height, width, kernel_size, stride, padding, dilation, ceil_mode)
-    return _geometry(height, width, kernel_size, stride, padding, dilation, ceil_mode)
+    return _geometry(
+        height,
+        width,
+        plain(kernel_size, "kernel_size"),
+        plain(stride, "stride"),
+        plain(padding, "padding"),
+        plain(dilation, "dilation"),
+        ceil_mode,
+    )
 
 
 def check_pool_padding(padding: Padding, kernel: Pair) -> None:

@@ -84,7 +84,7 @@ def conv2d(
     weight = check.array_like(weight, "weight", x, "x")
     if bias is not None:
         bias = check.array_like(bias, "bias", x, "x")
-    _shapes.check_kinds(stride=stride, padding=padding, dilation=dilation)
+    _shapes.check_kinds(stride, padding, dilation)
     _shapes.index(groups, "groups")
     code, slope = check.activation(activation)
     check.axes(x, "x", 4)
@@ -167,7 +167,7 @@ def conv2d_backward(
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     grad_output = check.array_like(grad_output, "grad_output", x, "x")
-    _shapes.check_kinds(stride=stride, padding=padding, dilation=dilation)
+    _shapes.check_kinds(stride, padding, dilation)
     _shapes.index(groups, "groups")
     wants = check.mask(output_mask)
     check.axes(x, "x", 4)

@@ -42,7 +42,7 @@ def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 
            [4., 5., 7., 8.]], dtype=float32)
     """
     x = check.array(x, "x")
-    _shapes.check_kinds(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    _shapes.check_kinds(stride, padding, dilation, kernel_size)
     check.axes(x, "x", 4)
     g = _shapes.geometry(x.shape[2], x.shape[3], kernel_size, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
@@ -93,9 +93,8 @@ def col2im(
            [1., 2., 1.]], dtype=float32)
     """
     columns = check.array(columns, "columns")
-    _shapes.check_kinds(
-        output_size=output_size, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation
-    )
+    _shapes.plain(output_size, "output_size")
+    _shapes.check_kinds(stride, padding, dilation, kernel_size)
     check.axes(columns, "columns", 3)
     height, width = _shapes.pair(output_size, "output_size", 1)
     g = _shapes.geometry(height, width, kernel_size, stride, padding, dilation)

@@ -25,7 +25,7 @@ def _geometry(
     """Resolve a pooling window over images of `shape`; stride None is the kernel's size."""
     if stride is None:
         stride = kernel_size
-    _shapes.check_kinds(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    _shapes.check_kinds(stride, padding, dilation, kernel_size)
     if not isinstance(ceil_mode, bool | np.bool_):
         raise TypeError(f"ceil_mode: expected a bool; received {ceil_mode!r} of type {type(ceil_mode).__name__}")
     if len(shape) != 4:
