@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import fastconv as fc
 from fastconv.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ def test_calling_functions() -> None:
 def test_training() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     names: dict[str, float] = {}
+    fc.set_num_threads(1)
     exec(blocks(ROOT / "README.md")[1], names)
     assert names["accuracy"] >= 0.97
 

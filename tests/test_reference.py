@@ -12,13 +12,18 @@ from operators import AVERAGE_POOLINGS, COLUMNS, CONVOLUTIONS, MAX_POOLINGS, POO
 
 from fastconv import reference
 
-Window = dict[tuple[int, int], tuple[int, int]]
+
+def kernel_of(row: Row) -> tuple[int, int]:
+    kernel = row.shapes[1][2:] if row.operator == "conv2d" else row.options["kernel_size"]
+    rows, columns = np.broadcast_to(kernel, 2).tolist()
+    return rows, columns
 
 
-def few_taps(row: Row, limit: int = 30_000) -> bool:
+def few_taps(row: Row) -> bool:
+    """Whether the loops can afford the row."""
     output = row.forward(reference, row.draw(np.float64))[0]
-    kernel = row.shapes[1][1:] if row.operator == "conv2d" else row.options["kernel_size"]
-    return output.size * int(np.prod(np.broadcast_to(kernel, np.size(kernel)))) < limit
+    channels = row.shapes[1][1] if row.operator == "conv2d" else 1
+    return output.size * channels * int(np.prod(kernel_of(row))) < 30_000
 
 
 def sides(padding: Any, size: tuple[int, int], kernel: Any, stride: Any, dilation: Any) -> Any:
@@ -54,7 +59,8 @@ def windows(row: Row, x_shape: tuple[int, ...], kernel: tuple[int, int]) -> Any:
     dilation = tuple(np.broadcast_to(options.get("dilation", 1), 2).tolist())
     padding = sides(options.get("padding", 0), x_shape[2:], kernel, stride, dilation)
     axes = [
-        starts(x_shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], "ceil_mode" in options) for i in range(2)
+        starts(x_shape[2 + i], kernel[i], stride[i], padding[i], dilation[i], options.get("ceil_mode", False))
+        for i in range(2)
     ]
     for (i, h), (j, w) in itertools.product(enumerate(axes[0]), enumerate(axes[1])):
         taps = itertools.product(range(kernel[0]), range(kernel[1]))
@@ -77,16 +83,14 @@ def test_convolution_by_loops(row: Row) -> None:
     y, grad_x, grad_weight = np.zeros_like(output), np.zeros_like(x), np.zeros_like(weight)
     groups = row.options.get("groups", 1)
     filters, channels = weight.shape[0] // groups, weight.shape[1]
-    for (i, j), taps, _ in windows(row, x.shape, weight.shape[2:]):
+    for (i, j), taps, _ in windows(row, x.shape, kernel_of(row)):
         for (r, s), pixel in taps.items():
             if not inside(pixel, x.shape):
                 continue
             h, w = pixel
             for g in range(groups):
-                k, c = (
-                    slice(g * filters, (g + 1) * filters),
-                    slice(g * channels, (g + 1) * channels),
-                )
+                k = slice(g * filters, (g + 1) * filters)
+                c = slice(g * channels, (g + 1) * channels)
                 y[:, k, i, j] += x[:, c, h, w] @ weight[k, :, r, s].T
                 grad_x[:, c, h, w] += grad[:, k, i, j] @ weight[k, :, r, s]
                 grad_weight[k, :, r, s] += grad[:, k, i, j].T @ x[:, c, h, w]
@@ -99,39 +103,47 @@ def test_convolution_by_loops(row: Row) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
-POOL_ROWS = [row for row in (*MAX_POOLINGS, *AVERAGE_POOLINGS) if few_taps(row)]
+MAX_ROWS = [row for row in MAX_POOLINGS if few_taps(row)]
+AVERAGE_ROWS = [row for row in AVERAGE_POOLINGS if few_taps(row)]
 
 
-@pytest.mark.parametrize("row", POOL_ROWS, ids=str)
-def test_pooling_by_loops(row: Row) -> None:
+@pytest.mark.parametrize("row", MAX_ROWS, ids=str)
+def test_max_pooling_by_loops(row: Row) -> None:
+    """Forward, indices and gradient, on whole numbers with many ties."""
     (x,) = row.draw(np.float64, "integers")
-    output, *indices = row.forward(reference, (x,))
+    output, *given = row.forward(reference, (x,))
     grad = row.draw_like(output, "integers")
-    kernel = tuple(np.broadcast_to(row.options["kernel_size"], 2).tolist())
-    y, grad_x = np.full_like(output, np.nan), np.zeros_like(x)
-    flat = np.zeros(output.shape, np.int64)
-    maximum = row.operator == "max_pool2d"
-    for (i, j), taps, padding in windows(row, x.shape, kernel):
+    y, indices, grad_x = np.full_like(output, np.nan), np.zeros(output.shape, np.int64), np.zeros_like(x)
+    for (i, j), taps, _ in windows(row, x.shape, kernel_of(row)):
         pixels = [pixel for pixel in taps.values() if inside(pixel, x.shape)]
         values = np.stack([x[:, :, h, w] for h, w in pixels])
-        if maximum:
-            y[:, :, i, j] = values.max(axis=0)
-            winners = np.array([h * x.shape[3] + w for h, w in pixels])[values.argmax(axis=0)]
-            flat[:, :, i, j] = winners
-            for n, c in np.ndindex(winners.shape):
-                grad_x[n, c].flat[winners[n, c]] += grad[n, c, i, j]
-        else:
-            counted = (0, 0) if row.options.get("count_include_pad") is False else padding
-            counted = padding if counted is padding else ((0, 0), (0, 0))
-            count = sum(inside(pixel, x.shape, counted) for pixel in taps.values())
-            divisor = row.options.get("divisor_override") or count
-            y[:, :, i, j] = values.sum(axis=0) / divisor
-            for h, w in pixels:
-                grad_x[:, :, h, w] += grad[:, :, i, j] / divisor
+        y[:, :, i, j] = values.max(axis=0)
+        first = np.array([h * x.shape[3] + w for h, w in pixels])[values.argmax(axis=0)]
+        indices[:, :, i, j] = first
+        for n, c in np.ndindex(first.shape):
+            grad_x[n, c].flat[first[n, c]] += grad[n, c, i, j]
+    np.testing.assert_array_equal(output, y)
+    np.testing.assert_array_equal(row.backward(reference, grad, (x,), output)[0], grad_x)
+    for got in given:  # with return_indices
+        np.testing.assert_array_equal(got, indices)
+
+
+@pytest.mark.parametrize("row", AVERAGE_ROWS, ids=str)
+def test_average_pooling_by_loops(row: Row) -> None:
+    (x,) = row.draw(np.float64, "integers")
+    (output,) = row.forward(reference, (x,))
+    grad = row.draw_like(output, "integers")
+    y, grad_x = np.full_like(output, np.nan), np.zeros_like(x)
+    for (i, j), taps, padding in windows(row, x.shape, kernel_of(row)):
+        pixels = [pixel for pixel in taps.values() if inside(pixel, x.shape)]
+        counted = padding if row.options.get("count_include_pad", True) else ((0, 0), (0, 0))
+        count = sum(inside(pixel, x.shape, counted) for pixel in taps.values())
+        divisor = row.options.get("divisor_override") or count
+        y[:, :, i, j] = sum(x[:, :, h, w] for h, w in pixels) / divisor
+        for h, w in pixels:
+            grad_x[:, :, h, w] += grad[:, :, i, j] / divisor
     np.testing.assert_allclose(output, y, rtol=1e-15)
     np.testing.assert_allclose(row.backward(reference, grad, (x,), output)[0], grad_x, rtol=1e-13, atol=1e-13)
-    if indices:
-        np.testing.assert_array_equal(indices[0], flat)
 
 
 @pytest.mark.parametrize("case", COLUMNS, ids=str)
@@ -140,9 +152,8 @@ def test_columns_by_loops(case: tuple[tuple[int, ...], dict[str, Any]]) -> None:
     row = Row("im2col", (x_shape,), options)
     (x,) = row.draw(np.float64, "integers")
     (columns,) = row.forward(reference, (x,))
-    kernel = tuple(np.broadcast_to(options["kernel_size"], 2).tolist())
     expected = []
-    for _, taps, _ in windows(row, x_shape, kernel):
+    for _, taps, _ in windows(row, x_shape, kernel_of(row)):
         column = [x[:, :, h, w] if inside((h, w), x_shape) else np.zeros(x_shape[:2]) for h, w in taps.values()]
         expected.append(np.stack(column, axis=2).reshape(x_shape[0], columns.shape[1]))
     np.testing.assert_array_equal(columns, np.stack(expected, axis=2))
@@ -151,8 +162,9 @@ def test_columns_by_loops(case: tuple[tuple[int, ...], dict[str, Any]]) -> None:
 def test_table_reaches_the_loops() -> None:
     """Guard: the rows that the loops can afford are most of them, with every kind of option."""
     assert len(CONV_ROWS) > 80
-    assert len(POOL_ROWS) > 120
-    used = set().union(*(row.options for row in (*CONV_ROWS, *POOL_ROWS)))
+    assert len(MAX_ROWS) > 60
+    assert len(AVERAGE_ROWS) > 60
+    used = set().union(*(row.options for row in (*CONV_ROWS, *MAX_ROWS, *AVERAGE_ROWS)))
     assert {"stride", "padding", "dilation", "groups", "ceil_mode", "divisor_override"} <= used
     assert any(options.get("ceil_mode") for *_, options in POOLINGS)
 

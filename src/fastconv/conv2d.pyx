@@ -24,9 +24,9 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, LANES, LINEAR,
-    real, sum_of, vactivate, vload, vreal, vset, vstore, vstore_partial, vsum,
+    real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum,
 )
-from fastconv.tile cimport DEPTH, choose_tile, run_dots, run_tile
+from fastconv.tile cimport DEPTH, Runs, choose_tile, run_dots, run_tile
 
 cnp.import_array()
 

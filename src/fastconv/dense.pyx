@@ -16,15 +16,14 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
-from fastconv.simd cimport (
-    DOT_COLUMNS, DOT_ROWS, LANES, real, vactivate, vload, vload_partial, vreal, vstore, vstore_partial,
-)
-from fastconv.tile cimport DEPTH, choose_tile, run_dots, run_tile
+from fastconv.simd cimport DOT_COLUMNS, DOT_ROWS, LANES, real, vactivate, vload_some, vreal, vset, vstore_some
+from fastconv.tile cimport DEPTH, Runs, choose_tile, run_dots, run_tile
 
 cnp.import_array()
 
 cdef enum:
     BAND = 48                   # rows of x in a forward task
+    CHAIN = 256                 # additions in one chain, so that rounding errors do not grow with the sum
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -49,17 +48,13 @@ cdef struct Forward:
 
 
 cdef inline void finish(
-    real* row, const real* bias, Py_ssize_t count, int activation, real slope,
+    real* row, const real* bias, int count, int activation, real slope,
 ) noexcept nogil:
     """row = activation(row + bias), for at most one vector of elements."""
-    cdef vreal value = vload(row) if count == LANES else vload_partial(row, <int>count)
+    cdef vreal value = vload_some(row, count)
     if bias != NULL:
-        value = value + (vload(bias) if count == LANES else vload_partial(bias, <int>count))
-    value = vactivate(value, activation, slope)
-    if count == LANES:
-        vstore(row, value)
-    else:
-        vstore_partial(row, value, <int>count)
+        value = value + vload_some(bias, count)
+    vstore_some(row, vactivate(value, activation, slope), count)
 
 
 cdef void forward_task(const Forward* f, Py_ssize_t task) noexcept nogil:
@@ -68,10 +63,11 @@ cdef void forward_task(const Forward* f, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t low = task % f.blocks * f.block, high = min(low + f.block, f.outputs)
     cdef Py_ssize_t column_step = ceil_div(last - first, ceil_div(last - first, DOT_COLUMNS))
     cdef Py_ssize_t row_step = ceil_div(high - low, ceil_div(high - low, DOT_ROWS))
-    cdef Py_ssize_t n, o = low, i, j, rows, columns
+    cdef Py_ssize_t n, o = low, i, j, rows, columns, start
     cdef Py_ssize_t[DOT_COLUMNS] offset
     cdef real[DOT_ROWS * DOT_COLUMNS] sums
     cdef real* row
+    cdef Runs run = Runs(f.inputs, 1, 0, 0, 1, 0, 0)
     while o < high:
         rows = min(row_step, high - o)
         n = first
@@ -80,10 +76,14 @@ cdef void forward_task(const Forward* f, Py_ssize_t task) noexcept nogil:
             for j in range(columns):
                 offset[j] = (n + j) * f.inputs
             memset(&sums[0], 0, DOT_ROWS * DOT_COLUMNS * sizeof(real))
-            run_dots(
-                <int>columns, <int>rows, f.inputs, f.weight + o * f.inputs, f.inputs, f.x, &offset[0],
-                &sums[0], DOT_COLUMNS,
-            )
+            start = 0
+            while start < f.inputs:
+                run.length = min(<Py_ssize_t>CHAIN * LANES, f.inputs - start)
+                run_dots(
+                    False, <int>columns, <int>rows, &run, f.weight + o * f.inputs + start, f.inputs, f.x + start,
+                    &offset[0], &sums[0], DOT_COLUMNS,
+                )
+                start += run.length
             for j in range(columns):
                 row = f.y + (n + j) * f.outputs + o
                 for i in range(rows):
@@ -95,7 +95,7 @@ cdef void forward_task(const Forward* f, Py_ssize_t task) noexcept nogil:
         o = low
         while o < high:
             finish(
-                row + o, f.bias + o if f.bias != NULL else NULL, min(<Py_ssize_t>LANES, high - o),
+                row + o, f.bias + o if f.bias != NULL else NULL, <int>min(<Py_ssize_t>LANES, high - o),
                 f.activation, f.slope,
             )
             o += LANES
@@ -281,14 +281,29 @@ def backward_weight(
         raise MemoryError("dense_backward: no memory for the packed grad_output")
 
 
+cdef void bias_gradient(const real* grad_y, Py_ssize_t images, Py_ssize_t outputs, real* target) noexcept nogil:
+    """The sum of the rows, a vector of columns at a time and in chains of CHAIN rows."""
+    cdef Py_ssize_t o = 0, n, i
+    cdef vreal total, chain
+    cdef int count
+    while o < outputs:
+        count = <int>min(<Py_ssize_t>LANES, outputs - o)
+        total = vset(0)
+        n = 0
+        while n < images:
+            chain = vset(0)
+            for i in range(n, min(n + CHAIN, images)):
+                chain = chain + vload_some(grad_y + i * outputs + o, count)
+            total = total + chain
+            n += CHAIN
+        vstore_some(target + o, total, count)
+        o += LANES
+
+
 def backward_bias(cnp.ndarray grad_y not None, cnp.ndarray grad_bias not None):
     """grad_bias, the sum of grad_y over its rows."""
-    cdef const real* row = <const real*>cnp.PyArray_DATA(grad_y)
-    cdef real* target = <real*>cnp.PyArray_DATA(grad_bias)
-    cdef Py_ssize_t images = cnp.PyArray_DIM(grad_y, 0), outputs = cnp.PyArray_DIM(grad_y, 1), _n, o
+    cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
+    cdef real* grad_bias_data = <real*>cnp.PyArray_DATA(grad_bias)
+    cdef Py_ssize_t images = cnp.PyArray_DIM(grad_y, 0), outputs = cnp.PyArray_DIM(grad_y, 1)
     with nogil:
-        memset(target, 0, outputs * sizeof(real))
-        for _n in range(images):
-            for o in range(outputs):
-                target[o] += row[o]
-            row += outputs
+        bias_gradient(grad_y_data, images, outputs, grad_bias_data)

@@ -7,7 +7,7 @@ sums are added: results do not depend on it.
 # Starting and joining a team costs about a microsecond, and as much again to wake a thread: work below
 # this many operations (multiply-adds, or elements moved) is faster on the calling thread.
 cdef enum:
-    SMALL_WORK = 500000
+    SMALL_WORK = 2000000
 
 
 cdef inline int team_size(double work, Py_ssize_t tasks, int threads) noexcept nogil:

@@ -6,9 +6,9 @@ image is split into s x s phases (every s-th row and column), each a plane of it
 outputs have neighbouring inputs. A cropping (negative) padding needs no special case.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from fastconv.simd cimport real
+from fastconv.simd cimport real, vcopy
 
 
 cdef struct Planes:
@@ -30,33 +30,39 @@ cdef struct Planes:
 
 cdef inline void copy_planes(
     const Planes* planes, const real* image, Py_ssize_t channels, Py_ssize_t first_row,
-    real* target, Py_ssize_t plane_size,
+    real* target, Py_ssize_t plane_size, bint padded,
 ) noexcept nogil:
-    """Rows first_row .. first_row + rows of every phase of every channel, `plane_size` elements apart."""
+    """Rows first_row .. first_row + rows of every phase of every channel, `plane_size` elements apart.
+
+    `padded` says that the target's padding holds its zeros already: from the image before, say, or because the
+    memory is new and cleared. Then only the image itself is written.
+    """
     cdef Py_ssize_t c, f, i, j, source_row, low, high, start
     cdef const real* source
     cdef real* row
-    for c in range(channels):
-        for f in range(planes.phases):
-            # columns [low, high) of the plane lie in the image
-            start = planes.phase_column[f] - planes.left
-            low = 0 if start >= 0 else (-start + planes.stride_w - 1) // planes.stride_w
-            high = (planes.width - start + planes.stride_w - 1) // planes.stride_w if planes.width > start else 0
-            low = min(low, planes.pitch)
-            high = max(low, min(high, planes.pitch))
+    for f in range(planes.phases):
+        # columns [low, high) of the plane lie in the image
+        start = planes.phase_column[f] - planes.left
+        low = 0 if start >= 0 else (-start + planes.stride_w - 1) // planes.stride_w
+        high = (planes.width - start + planes.stride_w - 1) // planes.stride_w if planes.width > start else 0
+        low = min(low, planes.pitch)
+        high = max(low, min(high, planes.pitch))
+        for c in range(channels):
+            row = target + (c * planes.phases + f) * plane_size
             for i in range(planes.rows):
-                row = target + (c * planes.phases + f) * plane_size + i * planes.pitch
                 source_row = (first_row + i) * planes.stride_h + planes.phase_row[f] - planes.top
                 if source_row < 0 or source_row >= planes.height:
-                    memset(row, 0, planes.pitch * sizeof(real))
+                    if not padded:
+                        memset(row, 0, planes.pitch * sizeof(real))
+                    row += planes.pitch
                     continue
                 source = image + (c * planes.height + source_row) * planes.width + start
-                for j in range(low):
-                    row[j] = 0
+                if not padded:
+                    memset(row, 0, low * sizeof(real))
+                    memset(row + high, 0, (planes.pitch - high) * sizeof(real))
                 if planes.stride_w == 1:
-                    memcpy(row + low, source + low, (high - low) * sizeof(real))
+                    vcopy(row + low, source + low, high - low)
                 else:
                     for j in range(low, high):
                         row[j] = source[j * planes.stride_w]
-                for j in range(high, planes.pitch):
-                    row[j] = 0
+                row += planes.pitch

@@ -318,7 +318,7 @@ cdef inline real divisor_of_row(const Window* g, Py_ssize_t oh) noexcept nogil:
 cdef void average_plane(const Window* g, const real* x, real* y, const real* counts, real* buffer) noexcept nogil:
     cdef Py_ssize_t oh, i, r, s
     cdef Rows rows
-    cdef vreal sums
+    cdef vreal sums, row
     cdef real divisor
     cdef int count
     for oh in range(g.out_height):
@@ -328,8 +328,10 @@ cdef void average_plane(const Window* g, const real* x, real* y, const real* cou
             count = <int>min(<Py_ssize_t>LANES, g.out_width - i)
             sums = vset(0)
             for r in range(rows.count):
+                row = vset(0)  # a chain a row, so that rounding errors do not grow with the window
                 for s in range(g.last_tap - g.first_tap):
-                    sums = sums + vload_strided(rows.first + r * rows.step + i * g.stride_w + s, g.stride_w, count)
+                    row = row + vload_strided(rows.first + r * rows.step + i * g.stride_w + s, g.stride_w, count)
+                sums = sums + row
             vstore_some(y + i, sums, count)
             i += LANES
         divisor = divisor_of_row(g, oh)

@@ -63,7 +63,7 @@ enum { DOT_ROWS = 3, DOT_COLUMNS = 4 };
         }                                                                                                \
     } while (0)
 #else
-#define CHECK_BOUNDS(low, high, size) ((void)0)
+#define CHECK_BOUNDS(low, high, size) ((void)(low), (void)(high), (void)(size))
 #endif
 
 static inline vreal vload(const real *p) { return *(const vreal *)p; }
@@ -155,6 +155,16 @@ static inline void vstore_some(real *p, vreal v, int n)
         vstore(p, v);
     else
         vstore_partial(p, v, n);
+}
+
+/* memcpy for rows that are mostly a few vectors long, without the call. */
+static inline void vcopy(real *target, const real *source, ptrdiff_t count)
+{
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        vstore(target + i, vload(source + i));
+    if (i < count)
+        vstore_partial(target + i, vload_partial(source + i, (int)(count - i)), (int)(count - i));
 }
 
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */

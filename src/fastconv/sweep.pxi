@@ -180,7 +180,10 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
         if s.in_place:
             planes = source + first_row * s.planes.width
         else:
-            copy_planes(&s.planes, source + c * image_size, channels, first_row, workspace, s.plane_size)
+            # The workspace is cleared before the first task, and where an image is one band all have the same padding.
+            copy_planes(
+                &s.planes, source + c * image_size, channels, first_row, workspace, s.plane_size, s.bands == 1
+            )
         chunk_depth = channels * s.tap_count
         step = ceil_div(chunk_depth, ceil_div(chunk_depth, DEPTH))
         start = 0
@@ -256,7 +259,7 @@ cdef int run_sweep(
             s.init[block * s.rows + c] = (
                 bias[block // s.blocks * s.outputs + t] if bias != NULL and t < s.outputs else 0
             )
-    # The slack that the last tile of a band reads, and never stores, must not be subnormal rubbish.
+    # Padding, and the slack that the last tile of a band reads and never stores.
     for t in range(team):
         memset(s.init + init_size + t * thread_size, 0, thread_size * sizeof(real))
     if team == 1:

@@ -16,8 +16,9 @@ Contract of `dots` (lanes are the sum)
 
     c[i, j] += sum over q of a[i*a_row + q] * b[offset[j] + q]
 
-    i < rows, j < columns, q < length. One vector of partial sums per (i, j), its lanes added at the end in
-    a fixed order: again the bits depend on `length` alone.
+    i < rows, j < columns, q < length. One vector of partial sums per (i, j), its lanes added at the end in a fixed
+    order: again the bits depend on the length alone. With `many` the sum goes over several such runs, images and
+    rows within them, whose starts `Runs` gives; `length` is then a multiple of LANES.
 
 `rows`, `vectors` and `columns` are literals at every call: the functions are inlined, the loops over the
 accumulators unroll completely, and the accumulators live in registers. `run_tile` and `run_dots` are the
@@ -48,7 +49,7 @@ cdef inline void tile(
     cdef int i, j
     for i in range(rows):
         for j in range(vectors):
-            acc[i][j] = vset(0) if init == NULL else vset(init[i])
+            acc[i][j] = vset(0)
     for p in range(depth):
         source = b + offset[p]
         for j in range(vectors):
@@ -58,44 +59,75 @@ cdef inline void tile(
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + row[j] * weight
         a += rows
-    for i in range(rows):
-        for j in range(vectors):
-            if init == NULL:
-                acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
-            vstore(c + i * c_row + j * LANES, acc[i][j])
+    if init != NULL:
+        for i in range(rows):
+            for j in range(vectors):
+                vstore(c + i * c_row + j * LANES, acc[i][j] + vset(init[i]))
+    else:
+        for i in range(rows):
+            for j in range(vectors):
+                vstore(c + i * c_row + j * LANES, acc[i][j] + vload(c + i * c_row + j * LANES))
+
+
+cdef struct Runs:
+    Py_ssize_t length
+    Py_ssize_t rows
+    Py_ssize_t a_row            # from one row's start to the next, in a and in b
+    Py_ssize_t b_row
+    Py_ssize_t images
+    Py_ssize_t a_image
+    Py_ssize_t b_image
 
 
 cdef inline void dots(
-    const int rows, const int columns, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const int rows, const int columns, const bint many, const Runs* run, const real* a, Py_ssize_t a_row,
     const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
 ) noexcept nogil:
     cdef vreal acc[4][6]
     cdef vreal column[6]
-    cdef vreal row
+    cdef vreal value
+    cdef const real* left
     cdef const real* source[6]
-    cdef Py_ssize_t q
+    cdef Py_ssize_t q, n, r
     cdef int i, j, rest
     for j in range(columns):
-        source[j] = b + offset[j]
         for i in range(rows):
             acc[i][j] = vset(0)
-    q = 0
-    while q + LANES <= length:
+    if many:
+        for n in range(run.images):
+            for r in range(run.rows):
+                left = a + n * run.a_image + r * run.a_row
+                for j in range(columns):
+                    source[j] = b + offset[j] + n * run.b_image + r * run.b_row
+                q = 0
+                while q < run.length:
+                    for j in range(columns):
+                        column[j] = vload(source[j] + q)
+                    for i in range(rows):
+                        value = vload(left + i * a_row + q)
+                        for j in range(columns):
+                            acc[i][j] = acc[i][j] + column[j] * value
+                    q += LANES
+    else:
         for j in range(columns):
-            column[j] = vload(source[j] + q)
-        for i in range(rows):
-            row = vload(a + i * a_row + q)
+            source[j] = b + offset[j]
+        q = 0
+        while q + LANES <= run.length:
             for j in range(columns):
-                acc[i][j] = acc[i][j] + column[j] * row
-        q += LANES
-    rest = <int>(length - q)
-    if rest:
-        for j in range(columns):
-            column[j] = vload_partial(source[j] + q, rest)
-        for i in range(rows):
-            row = vload_partial(a + i * a_row + q, rest)
+                column[j] = vload(source[j] + q)
+            for i in range(rows):
+                value = vload(a + i * a_row + q)
+                for j in range(columns):
+                    acc[i][j] = acc[i][j] + column[j] * value
+            q += LANES
+        rest = <int>(run.length - q)
+        if rest:
             for j in range(columns):
-                acc[i][j] = acc[i][j] + column[j] * row
+                column[j] = vload_partial(source[j] + q, rest)
+            for i in range(rows):
+                value = vload_partial(a + i * a_row + q, rest)
+                for j in range(columns):
+                    acc[i][j] = acc[i][j] + column[j] * value
     for i in range(rows):
         for j in range(columns):
             c[i * c_row + j] += vsum(acc[i][j])
@@ -180,32 +212,32 @@ cdef inline void run_tile(
 
 
 cdef inline void dots_of(
-    const int columns, int rows, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const int columns, const bint many, int rows, const Runs* run, const real* a, Py_ssize_t a_row,
     const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
 ) noexcept nogil:
     if rows == 1:
-        dots(1, columns, length, a, a_row, b, offset, c, c_row)
+        dots(1, columns, many, run, a, a_row, b, offset, c, c_row)
     elif rows == 2:
-        dots(2, columns, length, a, a_row, b, offset, c, c_row)
+        dots(2, columns, many, run, a, a_row, b, offset, c, c_row)
     elif rows == 3:
-        dots(3, columns, length, a, a_row, b, offset, c, c_row)
+        dots(3, columns, many, run, a, a_row, b, offset, c, c_row)
     elif rows == 4 and DOT_ROWS >= 4:
-        dots(4, columns, length, a, a_row, b, offset, c, c_row)
+        dots(4, columns, many, run, a, a_row, b, offset, c, c_row)
 
 
 cdef inline void run_dots(
-    int columns, int rows, Py_ssize_t length, const real* a, Py_ssize_t a_row,
+    const bint many, int columns, int rows, const Runs* run, const real* a, Py_ssize_t a_row,
     const real* b, const Py_ssize_t* offset, real* c, Py_ssize_t c_row,
 ) noexcept nogil:
     if columns == 1:
-        dots_of(1, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(1, many, rows, run, a, a_row, b, offset, c, c_row)
     elif columns == 2:
-        dots_of(2, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(2, many, rows, run, a, a_row, b, offset, c, c_row)
     elif columns == 3:
-        dots_of(3, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(3, many, rows, run, a, a_row, b, offset, c, c_row)
     elif columns == 4:
-        dots_of(4, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(4, many, rows, run, a, a_row, b, offset, c, c_row)
     elif columns == 5 and DOT_COLUMNS >= 5:
-        dots_of(5, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(5, many, rows, run, a, a_row, b, offset, c, c_row)
     elif columns == 6 and DOT_COLUMNS >= 6:
-        dots_of(6, rows, length, a, a_row, b, offset, c, c_row)
+        dots_of(6, many, rows, run, a, a_row, b, offset, c, c_row)

@@ -20,6 +20,9 @@ cdef struct WeightGradient:
     Py_ssize_t bands
     Py_ssize_t image_step       # between images in a slab plane
     Py_ssize_t plane_size
+    Runs run                    # the pixels of a whole slab: a is grad_y, b the planes
+    Py_ssize_t grad_row         # from one row of grad_y to the next in its copy
+    Py_ssize_t grad_size        # the copy of one channel of grad_y
     Py_ssize_t slabs
     Py_ssize_t parts            # of the slabs, each with a partial sum of its own
 
@@ -27,7 +30,7 @@ cdef struct WeightGradient:
 cdef int plan_weight_gradient(WeightGradient* w) noexcept nogil:
     """Cut images into slabs and channels into chunks, from the shape alone; -1 where nothing could hold them."""
     cdef const Geometry* g = w.g
-    cdef Py_ssize_t reach_h = 0, reach_w = 0, t, whole
+    cdef Py_ssize_t reach_h = 0, reach_w = 0, t, whole, length, slab, image, row
     for t in range(w.tap_count):
         reach_h = max(reach_h, w.taps[t].row)
         reach_w = max(reach_w, w.taps[t].column)
@@ -47,6 +50,21 @@ cdef int plan_weight_gradient(WeightGradient* w) noexcept nogil:
     w.planes.rows = w.band_rows + reach_h
     w.image_step = w.planes.rows * w.planes.pitch
     w.plane_size = w.slab_images * w.image_step
+    # The pixels of a slab are summed in one run, in a run an image or in a run a row, whichever takes the fewest
+    # vectors: long runs meet padding, short ones end in half-empty vectors. grad_y is laid out with zeros there.
+    length = (w.band_rows - 1) * w.planes.pitch + g.out_width
+    slab = ceil_div((w.slab_images - 1) * w.image_step + length, LANES) * LANES
+    image = ceil_div(length, LANES) * LANES
+    row = ceil_div(g.out_width, LANES) * LANES
+    w.grad_row = w.planes.pitch
+    if w.slab_images * w.band_rows * row <= min(slab, w.slab_images * image):
+        w.grad_row = row
+        w.run = Runs(row, w.band_rows, row, w.planes.pitch, w.slab_images, w.band_rows * row, w.image_step)
+    elif w.slab_images * image <= slab:
+        w.run = Runs(image, 1, 0, 0, w.slab_images, image, w.image_step)
+    else:
+        w.run = Runs(slab, 1, 0, 0, 1, w.image_step, 0)
+    w.grad_size = max(slab, (w.slab_images - 1) * w.run.a_image + w.band_rows * w.grad_row + LANES)
     w.slabs = ceil_div(g.images, w.slab_images) * w.bands
     w.chunk = min(g.in_channels, max(1, PLANE_ELEMENTS // (w.planes.phases * w.plane_size)))
     w.chunks = ceil_div(g.in_channels, w.chunk)
@@ -71,18 +89,16 @@ cdef inline bint all_finite(const real* p, Py_ssize_t count) noexcept nogil:
 
 
 cdef inline void copy_rows(
-    const real* source, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t pitch, real* target, Py_ssize_t size,
+    const real* source, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t pitch, real* target,
 ) noexcept nogil:
-    """`rows` rows at a pitch, zeros between them and up to `size` elements."""
-    cdef Py_ssize_t i, j
+    """`rows` rows at a pitch; what lies between them is zero already."""
+    cdef Py_ssize_t i
     for i in range(rows):
-        memcpy(target, source, width * sizeof(real))
-        for j in range(width, min(pitch, size - i * pitch)):
-            target[j] = 0
-        source += width
-        target += pitch
-    if size > rows * pitch:
-        memset(target, 0, (size - rows * pitch) * sizeof(real))
+        vcopy(target + i * pitch, source + i * width, width)
+
+
+cdef inline Py_ssize_t image_length(const WeightGradient* w, Py_ssize_t rows) noexcept nogil:
+    return (rows - 1) * w.planes.pitch + w.g.out_width
 
 
 cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* workspace) noexcept nogil:
@@ -101,9 +117,12 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
         w.target + part * w.weight_size + group * g.out_channels * depth + first_channel * w.tap_count
     )
     cdef real* planes = workspace
-    cdef real* rows = workspace + w.chunk * w.planes.phases * w.plane_size
-    cdef Py_ssize_t slab, image, images, first_row, band_rows, length, b, k, i, j, count, q, runs
+    cdef real* rows = workspace + w.chunk * w.planes.phases * w.plane_size + LANES
+    cdef Py_ssize_t slab, image, images, first_row, band_rows, last, b, k, i, j, count
     cdef bint finite
+    cdef int columns
+    cdef Runs run
+    cdef Runs row = Runs(g.out_width, 1, 0, 0, 1, 0, 0)
     cdef const real* x
     cdef const real* grad_y
     for k in range(g.out_channels):
@@ -113,15 +132,24 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
         images = min(w.slab_images, g.images - image)
         first_row = slab % w.bands * w.band_rows
         band_rows = min(w.band_rows, g.out_height - first_row)
-        length = (images - 1) * w.image_step + (band_rows - 1) * w.planes.pitch + g.out_width
         for b in range(images):
             x = w.x + (((image + b) * g.groups + group) * g.in_channels + first_channel) * image_size
-            copy_planes(&w.planes, x, channels, first_row, planes + b * w.image_step, w.plane_size)
-        # A slab runs on through padding columns, where the gradient is zero: with a NaN or an infinity in x
-        # that product would not be zero, so such a slab is summed row by row.
+            copy_planes(
+                &w.planes, x, channels, first_row, planes + b * w.image_step, w.plane_size, w.bands == 1
+            )
+        # A NaN or an infinity in x times a zero of the padding is not zero: such a slab is summed row by row.
         finite = True
         for i in range(channels * w.planes.phases):
             finite = finite and all_finite(planes + i * w.plane_size, images * w.image_step)
+        run = w.run
+        if run.images > 1:
+            run.images = images
+        elif run.rows == 1 and w.slab_images > 1:
+            run.length = ceil_div((images - 1) * w.image_step + image_length(w, band_rows), LANES) * LANES
+        if run.rows > 1:
+            run.rows = band_rows
+        elif w.bands > 1:
+            run.length = ceil_div(image_length(w, band_rows), LANES) * LANES
         k = 0
         while k < g.out_channels:
             count = min(row_step, g.out_channels - k)
@@ -132,23 +160,33 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
                         + first_row * g.out_width
                     )
                     copy_rows(
-                        grad_y, band_rows, g.out_width, w.planes.pitch, rows + i * w.plane_size + b * w.image_step,
-                        min(w.image_step, length - b * w.image_step),
+                        grad_y, band_rows, g.out_width, w.grad_row, rows + i * w.grad_size + b * w.run.a_image
                     )
-            # Runs of pixels: all of the slab at once, or row by row.
-            runs = 1 if finite else images * band_rows
+                if run.images == 1 and run.rows == 1:
+                    # The run's last vector reaches past its last pixel: not into an earlier slab's gradient.
+                    b = (images - 1) * w.run.a_image + image_length(w, band_rows)
+                    memset(rows + i * w.grad_size + b, 0, (run.length - b) * sizeof(real))
             j = 0
             while j < sums:
+                columns = <int>min(column_step, sums - j)
+                last = (run.images - 1) * run.b_image + (run.rows - 1) * run.b_row + run.length
                 CHECK_BOUNDS(
-                    0, length + w.offset[min(j + column_step, sums) - 1], w.chunk * w.planes.phases * w.plane_size
+                    0, w.offset[j + columns - 1] + last, w.chunk * w.planes.phases * w.plane_size + LANES
                 )
-                CHECK_BOUNDS(0, length, w.plane_size)
-                for i in range(runs):
-                    q = i // band_rows * w.image_step + i % band_rows * w.planes.pitch
+                CHECK_BOUNDS(0, (run.images - 1) * run.a_image + (run.rows - 1) * run.a_row + run.length, w.grad_size)
+                if finite:
                     run_dots(
-                        <int>min(column_step, sums - j), <int>count, length if finite else g.out_width,
-                        rows + q, w.plane_size, planes + q, w.offset + j, target + k * depth + j, depth,
+                        True, columns, <int>count, &run, rows, w.grad_size, planes, w.offset + j,
+                        target + k * depth + j, depth,
                     )
+                else:
+                    for i in range(images * band_rows):
+                        run_dots(
+                            False, columns, <int>count, &row,
+                            rows + i // band_rows * w.run.a_image + i % band_rows * w.grad_row, w.grad_size,
+                            planes + i // band_rows * w.image_step + i % band_rows * w.planes.pitch, w.offset + j,
+                            target + k * depth + j, depth,
+                        )
                 j += column_step
             k += row_step
 
@@ -188,7 +226,7 @@ cdef int backward_weight_kernel(
     tasks = g.groups * w.chunks * w.parts
     work = <double>w.weight_size * g.images * g.out_height * g.out_width
     team = team_size(work, tasks, threads)
-    thread_size = (w.chunk * w.planes.phases + DOT_ROWS) * w.plane_size
+    thread_size = w.chunk * w.planes.phases * w.plane_size + LANES + DOT_ROWS * w.grad_size
     w.offset = <Py_ssize_t*>malloc(w.chunk * taps * sizeof(Py_ssize_t))
     memory = <real*>malloc(
         (team * thread_size + (w.parts * w.weight_size if w.parts > 1 else 0)) * sizeof(real)
@@ -199,6 +237,7 @@ cdef int backward_weight_kernel(
         free(w.offset)
         free(memory)
         return -1
+    memset(memory, 0, team * thread_size * sizeof(real))  # padding, and what lies between rows of grad_y
     w.target = memory + team * thread_size if w.parts > 1 else grad_weight
     for c in range(w.chunk):
         for t in range(taps):

@@ -23,7 +23,7 @@ class Recipe(NamedTuple):
     batch_size: int
 
 
-RECIPES = {"digits": Recipe(epochs=30, batch_size=32), "mnist": Recipe(epochs=3, batch_size=64)}
+RECIPES = {"digits": Recipe(epochs=30, batch_size=64), "mnist": Recipe(epochs=3, batch_size=64)}
 OTHER_RECIPE = Recipe(epochs=10, batch_size=32)
 
 
@@ -36,7 +36,7 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "adam": Method(optimizers.Adam, 0.002, {}),
+    "adam": Method(optimizers.Adam, 0.004, {}),
     "sgd": Method(optimizers.SGD, 0.1, {}),
     "momentum": Method(optimizers.SGD, 0.02, {"momentum": 0.9}),
     "nesterov": Method(optimizers.SGD, 0.02, {"momentum": 0.9, "nesterov": True}),

@@ -8,8 +8,8 @@ from statistics import median
 
 MIN_ROUNDS = 3
 
-SETTLE_SECONDS = 0.005
-"""Threads of OpenMP and BLAS spin for some milliseconds on the cores that the next call needs."""
+SETTLE_SECONDS = 0.03
+"""OpenMP's threads spin for milliseconds after their work and OpenBLAS's for 20, on the next call's cores."""
 
 
 def median_seconds(calls: Mapping[str, Callable[[], object]], seconds: float) -> tuple[dict[str, float], int]:
