@@ -367,8 +367,8 @@ def test_data_that_do_not_fit(bars: Path, trained: Path, tmp_path: Path, capsys:
     np.savez(other, x=np.zeros((9, 3, 5, 5)), y=np.arange(9))
     assert "expected x of shape" in fails(capsys, 1, "evaluate", trained, "--data", other)
     assert "expected x of shape" in fails(capsys, 1, "predict", trained, "--data", other)
-    np.savez(other, x=np.zeros((9, 3, 2, 5)), y=np.arange(9))
-    assert "at least 4 x 4" in fails(capsys, 1, "train", "--data", other)
+    np.savez(other, x=np.zeros((9, 3, 1, 5)), y=np.arange(9))
+    assert "at least 2 x 2" in fails(capsys, 1, "train", "--data", other)
     np.savez(other, x=np.zeros((9, 4)), y=np.arange(9) - 1)
     assert "expected labels" in fails(capsys, 1, "train", "--data", other, "--model", "mlp")
 

@@ -15,8 +15,9 @@ LENET5_PARAMETERS = {
     (1, 28, 28): 61_706,  # LeNet-5's own count: 156 + 2,416 + 48,120 + 10,164 + 850
     (1, 32, 32): 61_706,
     (3, 32, 32): 62_006,
-    (1, 8, 8): 21_386,  # 2 x 2 x 16 pixels reach the first dense layer
-    (1, 4, 4): 15_626,
+    (1, 16, 16): 21_386,  # 16 x 2 x 2 numbers reach the first dense layer
+    (1, 8, 8): 44_426,  # 16 x 4 x 4
+    (1, 2, 2): 15_626,  # 16 x 1 x 1
 }
 
 
@@ -53,7 +54,7 @@ def test_lenet5_layer_by_layer() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (1, 3, 8), (8,), (1, 8, 8, 8)])
+@pytest.mark.parametrize("shape", [(28, 28), (1, 1, 8), (8,), (1, 8, 8, 8)])
 def test_lenet5_of_no_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"received {shape}")):
         models.lenet5(shape)

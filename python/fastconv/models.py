@@ -28,15 +28,15 @@ def lenet5(
 ) -> Sequential:
     """Build LeNet-5 (LeCun, Bottou, Bengio and Haffner, 1998, figure 2), of any input size.
 
-    Two convolutions of 5 x 5 with 6 and 16 filters, each followed by pooling of 2 x 2, then
-    dense layers of 120, 84 and `classes` units. On 1 x 28 x 28 or 1 x 32 x 32 that makes
-    61,706 parameters. The paper's network reads 32 x 32; smaller images are padded by the first
-    convolution ("same"), and by the second too where fewer than 6 rows or columns are left.
+    Two convolutions of 5 x 5 with 6 and 16 filters, each followed by pooling of 2 x 2, then dense layers of 120, 84
+    and `classes` units: 61,706 parameters on 1 x 32 x 32, which the paper's network reads, and on 1 x 28 x 28, which
+    the first convolution pads ("same"). Images under 16 pixels are too small to shrink four times: there both
+    convolutions pad, and the first pooling is left out.
 
     Parameters
     ----------
     input_shape : sequence of 3 int
-        (channels, height, width), at least 4 x 4.
+        (channels, height, width), at least 2 x 2 pixels.
     classes : int
         Number of logits.
     activation : str
@@ -65,22 +65,20 @@ def lenet5(
     61706
     """
     shape = tuple(input_shape)
-    if len(shape) != 3 or min(shape[1:]) < 4:
+    if len(shape) != 3 or min(shape[1:]) < 2:
         raise ValueError(
-            f"expected input_shape as (channels, height, width) with at least 4 x 4 pixels; received {shape}"
+            f"expected input_shape as (channels, height, width) with at least 2 x 2 pixels; received {shape}"
         )
     if pooling not in _POOLING:
         raise ValueError(f'expected pooling to be "max" or "avg"; received {pooling!r}')
     pool = _POOLING[pooling]
-    first = "valid" if min(shape[1:]) >= 32 else "same"
-    pooled = min(shape[1:]) // 2 if first == "same" else (min(shape[1:]) - 4) // 2
-    second = "valid" if pooled >= 6 else "same"
+    small, padded = min(shape[1:]) < 16, min(shape[1:]) < 32
     return Sequential(
         [
             Input(shape),
-            Conv2D(6, 5, padding=first, activation=activation),
-            pool(2),
-            Conv2D(16, 5, padding=second, activation=activation),
+            Conv2D(6, 5, padding="same" if padded else "valid", activation=activation),
+            *([] if small else [pool(2)]),
+            Conv2D(16, 5, padding="same" if small else "valid", activation=activation),
             pool(2),
             Flatten(),
             Dense(120, activation=activation),

@@ -37,7 +37,7 @@ def conv2d(
     y = y.reshape(images, filters, rows.output, cols.output)
     if bias is not None:
         y += bias[:, None, None]
-    return into(out, ACTIVATIONS[activation].forward(y))
+    return into(out, ACTIVATIONS[activation].forward(y), x)
 
 
 def conv2d_backward(
@@ -70,13 +70,13 @@ def conv2d_backward(
         columns = np.matmul(matrix.swapaxes(1, 2), grad)
         columns = columns.reshape(images, groups * matrix.shape[2], rows * cols)
         image = col2im(columns, x.shape[2:], weight.shape[2:], stride, padding, dilation)
-        grad_x = into(out[0], image)
+        grad_x = into(out[0], image, x)
     if output_mask[1]:
         columns = _grouped(im2col(x, weight.shape[2:], stride, padding, dilation), groups)
         products = np.matmul(grad, columns.swapaxes(2, 3))
-        grad_weight = into(out[1], products.sum(axis=0).reshape(weight.shape))
+        grad_weight = into(out[1], products.sum(axis=0).reshape(weight.shape), x)
     if output_mask[2]:
-        grad_bias = into(out[2], grad_output.sum(axis=(0, 2, 3)))
+        grad_bias = into(out[2], grad_output.sum(axis=(0, 2, 3)), x)
     return grad_x, grad_weight, grad_bias
 
 
@@ -104,7 +104,7 @@ def dense(
     y = x @ weight.T
     if bias is not None:
         y += bias
-    return into(out, ACTIVATIONS[activation].forward(y))
+    return into(out, ACTIVATIONS[activation].forward(y), x)
 
 
 def dense_backward(
@@ -116,7 +116,7 @@ def dense_backward(
     out: Gradients = (None, None, None),
 ) -> Gradients:
     """Gradients of `dense`: ``dY W``, ``dY^T x`` and the sum of ``dY`` over the batch."""
-    grad_x = into(out[0], grad_output @ weight) if output_mask[0] else None
-    grad_weight = into(out[1], grad_output.T @ x) if output_mask[1] else None
-    grad_bias = into(out[2], grad_output.sum(axis=0)) if output_mask[2] else None
+    grad_x = into(out[0], grad_output @ weight, x) if output_mask[0] else None
+    grad_weight = into(out[1], grad_output.T @ x, x) if output_mask[1] else None
+    grad_bias = into(out[2], grad_output.sum(axis=0), x) if output_mask[2] else None
     return grad_x, grad_weight, grad_bias

@@ -15,13 +15,13 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     array([0.7751, 0.1159, 0.0386, 0.0703])
     """
     e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return into(out, e / e.sum(axis=axis, keepdims=True))
+    return into(out, e / e.sum(axis=axis, keepdims=True), x)
 
 
 def softmax_backward(grad_output: Array, output: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """``y * (dY - sum(dY * y))`` along `axis`."""
     inner = (grad_output * output).sum(axis=axis, keepdims=True)
-    return into(out, output * (grad_output - inner))
+    return into(out, output * (grad_output - inner), output)
 
 
 def softmax_cross_entropy(logits: Array, labels: Array, *, sample_weight: Array | None = None) -> tuple[float, Array]:
