@@ -6,6 +6,7 @@ come back C-contiguous, aligned and in native byte order: a copy is made only wh
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -99,10 +100,8 @@ def result(
     `in_place` allows `out` to be the first input itself.
     """
     if out is None:
-        elements = 1
-        for size in shape:
-            elements *= size
-        if elements * dtype.itemsize > sys.maxsize:
+        elements = math.prod(shape)
+        if elements > sys.maxsize // dtype.itemsize:
             raise ValueError(
                 f"output: expected at most {sys.maxsize // dtype.itemsize} elements, all that can be "
                 f"addressed; received shape {shape} of {elements}"
@@ -120,9 +119,12 @@ def result(
             f"{out.strides}{'' if out.flags.writeable else ' that is read-only'}"
         )
     for k, other in enumerate(inputs):
-        if not isinstance(other, np.ndarray) or (in_place and k == 0 and _same_memory(out, other)):
-            continue
-        if np.may_share_memory(out, other) and np.shares_memory(out, other):
+        if (
+            isinstance(other, np.ndarray)
+            and np.may_share_memory(out, other)
+            and not (in_place and k == 0 and _same_memory(out, other))
+            and np.shares_memory(out, other)
+        ):
             raise ValueError("out: expected memory of its own; received an array that overlaps an input")
     return out
 

@@ -23,17 +23,18 @@ cimport numpy as cnp
 from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
-    CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, LANES, LINEAR,
-    real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum,
+    CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR,
+    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, whole_vectors,
 )
-from fastconv.tile cimport DEPTH, Runs, choose_tile, run_dots, run_tile
+from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_tile
 
 cnp.import_array()
 
 cdef enum:
     PLANE_ELEMENTS = 65536      # planes a task copies at a time (256 KiB of float32)
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
-    SLAB = 1024                 # pixels of one weight-gradient dot product
+    SLAB = 3072                 # pixels of one weight-gradient dot product
+    WORK_PER_WEIGHT = 16        # what packing one weight costs, in multiply-adds
     PARTIAL_ELEMENTS = 2097152  # bound on all partial weight gradients together
 
 cdef double ADDRESSABLE = 1e13  # elements of one image's planes beyond which no machine has memory

@@ -17,7 +17,7 @@ cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport DOT_COLUMNS, DOT_ROWS, LANES, real, vactivate, vload_some, vreal, vset, vstore_some
-from fastconv.tile cimport DEPTH, Runs, choose_tile, run_dots, run_tile
+from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_tile
 
 cnp.import_array()
 
@@ -140,6 +140,7 @@ cdef struct Product:
     real* packed                # [block][p][row]
     real* zeros                 # one block's starting sums
     Py_ssize_t* offset
+    Py_ssize_t[VECTORS_MAX] place
 
 
 cdef void product_task(const Product* g, Py_ssize_t task, real* sums) noexcept nogil:
@@ -153,8 +154,8 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* sums) noexcept n
         p = 0
         while p < g.depth:
             run_tile(
-                g.vectors, g.tile_rows, min(step, g.depth - p),
-                g.packed + (block * g.depth + p) * g.tile_rows, g.right + column, g.offset + p,
+                g.vectors, False, g.tile_rows, min(step, g.depth - p),
+                g.packed + (block * g.depth + p) * g.tile_rows, g.right + column, g.offset + p, &g.place[0], 0,
                 sums, g.lanes, g.zeros if p == 0 else NULL,
             )
             p += step
@@ -173,7 +174,9 @@ cdef int product(Product* g, int threads) noexcept nogil:
     if g.depth == 0:
         memset(g.target, 0, g.rows * g.columns * sizeof(real))
         return 0
-    choose_tile(g.rows, g.columns, &g.tile_rows, &g.vectors)
+    choose_tile(g.rows, ceil_div(g.columns, LANES), &g.tile_rows, &g.vectors)
+    for i in range(VECTORS_MAX):
+        g.place[i] = i * LANES
     g.lanes = g.vectors * LANES
     g.blocks = ceil_div(g.rows, g.tile_rows)
     g.panels = ceil_div(g.columns, g.lanes)

@@ -17,11 +17,14 @@ cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport (
-    LANES, ireal, real, sum_of, vint, vload_int, vload_strided, vreal, vselect, vselect_int, vset, vset_int, vstays,
-    vstore_int, vstore_some,
+    CACHE_LINE, LANES, aligned, ireal, real, sum_of, vint, vload_int, vload_strided, vreal, vselect, vselect_int,
+    vset, vset_int, vstays, vstore_int, vstore_some, whole_vectors,
 )
 
 cnp.import_array()
+
+cdef enum:
+    WORK_PER_PIXEL = 32         # in multiply-adds, for the choice of a team
 
 cdef Py_ssize_t WIDEST = 0x7FFFFFFFFFFFFFFF
 
@@ -117,7 +120,7 @@ cdef inline Rows rows_of(const Window* g, const real* x, Py_ssize_t oh, real edg
 
 
 cdef inline Py_ssize_t buffer_size(const Window* g) noexcept nogil:
-    return min(g.kernel_h, g.height) * g.row_size if g.padded else 0
+    return whole_vectors(min(g.kernel_h, g.height) * g.row_size) if g.padded else 0
 
 
 # ---- maximum ------------------------------------------------------------------------------------------
@@ -194,42 +197,42 @@ cdef void max_plane(const Window* g, const real* x, real* y, int64_t* indices, M
 cdef void max_plane_backward(
     const Window* g, const real* x, const real* grad_y, real* grad_x, MaxMemory m,
 ) noexcept nogil:
-    cdef Py_ssize_t oh, ow
+    # Locals: the compiler must reload what a store through grad_x could have changed.
+    cdef Py_ssize_t oh, ow, width = g.out_width, stride = g.stride_w
+    cdef real* target = grad_x + g.first_column
+    cdef const ireal* winner = m.winner
     memset(grad_x, 0, g.height * g.width * sizeof(real))
     for oh in range(g.out_height):
         winner_row(g, x, oh, m.buffer, m.start, m.winner)
-        for ow in range(g.out_width):
-            if m.winner[ow] >= 0:
-                grad_x[place(g, ow, m.winner[ow])] += grad_y[oh * g.out_width + ow]
+        for ow in range(width):
+            if winner[ow] >= 0:
+                target[winner[ow] + ow * stride] += grad_y[ow]
+        grad_y += width
 
 
-cdef inline Py_ssize_t whole_vectors(Py_ssize_t count) noexcept nogil:
-    return (count + LANES - 1) // LANES * LANES
-
-
-cdef inline MaxMemory memory_of(const Window* g, real* memory, int thread) noexcept nogil:
+cdef inline MaxMemory memory_of(const Window* g, void* memory, int thread) noexcept nogil:
     cdef MaxMemory m
     cdef Py_ssize_t row = whole_vectors(g.out_width)
-    m.start = <ireal*>memory
-    m.winner = <ireal*>(memory + row + thread * (row + buffer_size(g)))
+    m.start = <ireal*>aligned(memory)
+    m.winner = <ireal*>(aligned(memory) + row + thread * (row + buffer_size(g)))
     m.buffer = <real*>m.winner + row
     return m
 
 
-cdef real* max_memory(const Window* g, int team) except NULL:
+cdef void* max_memory(const Window* g, int team) except NULL:
     """Memory of a team, with the table `start` filled in."""
     cdef Py_ssize_t row = whole_vectors(g.out_width), ow, column, tap
-    cdef real* memory
+    cdef void* memory
     cdef ireal* start
     if g.height * g.width + g.row_size > WIDEST >> (0 if sizeof(ireal) == 8 else 32):
         raise ValueError(
             f"x: expected images of fewer than 2**31 pixels; received {g.height} x {g.width}: "
             "use float64, whose indices are wider"
         )
-    memory = <real*>malloc((row + team * (row + buffer_size(g))) * sizeof(real))
+    memory = malloc((row + team * (row + buffer_size(g))) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         raise MemoryError("max_pool2d: no memory for the rows of a window")
-    start = <ireal*>memory
+    start = <ireal*>aligned(memory)
     memset(start, 0, row * sizeof(ireal))
     for ow in range(g.out_width):
         column = ow * g.stride_w - g.left
@@ -250,8 +253,8 @@ def max_forward(
     cdef real* y_data = <real*>cnp.PyArray_DATA(y)
     cdef int64_t* index_data = <int64_t*>cnp.PyArray_DATA(indices) if indices is not None else NULL
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
-    cdef int team = team_size(<double>g.planes * size, g.planes, threads)
-    cdef real* memory = max_memory(&g, team)
+    cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
+    cdef void* memory = max_memory(&g, team)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
@@ -280,8 +283,8 @@ def max_backward(
     cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
     cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
-    cdef int team = team_size(<double>g.planes * size, g.planes, threads)
-    cdef real* memory = max_memory(&g, team)
+    cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
+    cdef void* memory = max_memory(&g, team)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
@@ -380,7 +383,7 @@ def average_forward(
     cdef const real* x_data = <const real*>cnp.PyArray_DATA(x)
     cdef real* y_data = <real*>cnp.PyArray_DATA(y)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
-    cdef int team = team_size(<double>g.planes * size, g.planes, threads)
+    cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
     cdef real* counts
     g.count_include_pad = count_include_pad
     g.divisor = divisor
@@ -407,7 +410,7 @@ def average_backward(
     cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
     cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
-    cdef int team = team_size(<double>g.planes * size, g.planes, threads)
+    cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
     cdef real* counts
     g.count_include_pad = count_include_pad
     g.divisor = divisor

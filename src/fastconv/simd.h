@@ -68,6 +68,32 @@ enum { DOT_ROWS = 3, DOT_COLUMNS = 4 };
 
 static inline vreal vload(const real *p) { return *(const vreal *)p; }
 
+/* LANES/2 elements from each of two places. */
+#if defined(__AVX512F__)
+enum { HALVES = 1 };
+static inline vreal vload_halves(const real *p, const real *q)
+{
+    const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd((const double *)p));
+    return (vreal)_mm512_insertf64x4(low, _mm256_loadu_pd((const double *)q), 1);
+}
+#elif defined(__AVX__)
+enum { HALVES = 1 };
+static inline vreal vload_halves(const real *p, const real *q)
+{
+    const __m256 low = _mm256_castps128_ps256(_mm_loadu_ps((const float *)p));
+    return (vreal)_mm256_insertf128_ps(low, _mm_loadu_ps((const float *)q), 1);
+}
+#else
+enum { HALVES = 0 }; /* too few lanes for it to pay: never called */
+static inline vreal vload_halves(const real *p, const real *q)
+{
+    vreal v = {0};
+    memcpy(&v, p, sizeof v / 2);
+    memcpy((char *)&v + sizeof v / 2, q, sizeof v / 2);
+    return v;
+}
+#endif
+
 static inline void vstore(real *p, vreal v) { *(vreal *)p = v; }
 
 static inline vreal vset(real s) { return s - (vreal){0}; }
@@ -107,6 +133,14 @@ static inline real vsum(vreal v)
             part[i] += part[i + width];
     return part[0];
 }
+
+/* The first cache line that starts at or after p: a vector stored across two lines is slow to store and slower to
+ * load again. Whoever allocates asks for CACHE_LINE bytes more. */
+enum { CACHE_LINE = 64 };
+static inline real *aligned(void *p) { return (real *)(((uintptr_t)p + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1)); }
+
+/* count, rounded up to whole vectors. */
+static inline ptrdiff_t whole_vectors(ptrdiff_t count) { return (count + LANES - 1) / LANES * LANES; }
 
 /* Sum of an array: short chains of lanes, added up in double. */
 static inline double sum_of(const real *p, ptrdiff_t count)

@@ -4,6 +4,11 @@
 # and chooses the tile from the shape alone; `sweep_task` computes one band of rows of one image.
 # Included by conv2d.pyx.
 
+cdef enum:
+    RUNNING = 0
+    BY_ROW = 1
+    TWO_ROWS = 2
+
 cdef struct Sweep:
     # source
     Planes planes               # of one band
@@ -32,6 +37,9 @@ cdef struct Sweep:
     Py_ssize_t target_column
     int activation
     real slope
+    # how vectors lie in a band: RUNNING on through the padding, BY_ROW, or TWO_ROWS each
+    int layout
+    Py_ssize_t row_vectors
     # tasks
     Py_ssize_t band_rows
     Py_ssize_t bands
@@ -44,9 +52,18 @@ cdef struct Sweep:
     Py_ssize_t sums_block
 
 
+cdef inline Py_ssize_t vectors_of(const Sweep* s, int layout, Py_ssize_t rows) noexcept nogil:
+    """The vectors that cover so many rows of a band."""
+    if layout == TWO_ROWS:
+        return ceil_div(rows, 2)
+    if layout == BY_ROW:
+        return rows * s.row_vectors
+    return ceil_div((rows - 1) * s.planes.pitch + s.grid_w, LANES)
+
+
 cdef int plan_sweep(Sweep* s) noexcept nogil:
     """Cut the sweep into tasks and choose its tile, from the shape alone; -1 where no memory could hold it."""
-    cdef Py_ssize_t reach_h = 0, reach_w = 0, t, per_row, rows, tasks, band_pixels, lanes
+    cdef Py_ssize_t reach_h = 0, reach_w = 0, t, per_row, rows, tasks, band_vectors, lanes
     for t in range(s.tap_count):
         reach_h = max(reach_h, s.taps[t].row)
         reach_w = max(reach_w, s.taps[t].column)
@@ -71,8 +88,20 @@ cdef int plan_sweep(Sweep* s) noexcept nogil:
     s.band_rows = ceil_div(s.grid_h, s.bands)
     s.bands = ceil_div(s.grid_h, s.band_rows)
     s.planes.rows = s.band_rows + reach_h
-    band_pixels = (s.band_rows - 1) * s.planes.pitch + s.grid_w
-    choose_tile(s.outputs, band_pixels, &s.rows, &s.vectors)
+    # Vectors that run on through the padding compute junk there, those that end with a row may be half empty:
+    # whichever layout needs the fewest. The image itself is not padded, and only the running layout stays inside.
+    s.row_vectors = ceil_div(s.grid_w, LANES)
+    s.layout = RUNNING
+    if not s.in_place:
+        if vectors_of(s, BY_ROW, s.band_rows) < vectors_of(s, s.layout, s.band_rows):
+            s.layout = BY_ROW
+        if (
+            HALVES and 2 * s.grid_w <= LANES
+            and vectors_of(s, TWO_ROWS, s.band_rows) < vectors_of(s, s.layout, s.band_rows)
+        ):
+            s.layout = TWO_ROWS
+    band_vectors = vectors_of(s, s.layout, s.band_rows)
+    choose_tile(s.outputs, band_vectors, &s.rows, &s.vectors)
     s.blocks = ceil_div(s.outputs, s.rows)
     lanes = s.vectors * LANES
     if s.in_place and ((s.grid_h - (s.bands - 1) * s.band_rows) - 1) * s.planes.pitch + s.grid_w < lanes:
@@ -85,9 +114,9 @@ cdef int plan_sweep(Sweep* s) noexcept nogil:
         s.plane_size = s.planes.height * s.planes.width
         s.planes_size = 0
     else:
-        s.planes_size = s.chunk * s.planes.phases * s.plane_size + lanes
+        s.planes_size = whole_vectors(s.chunk * s.planes.phases * s.plane_size + lanes + s.planes.pitch)
     if s.chunk < s.channels:
-        s.sums_row = ceil_div(band_pixels, lanes) * lanes
+        s.sums_row = ceil_div(band_vectors, s.vectors) * lanes
         s.sums_block = s.rows * s.sums_row
     elif s.channels * s.tap_count > DEPTH:
         s.sums_row = lanes
@@ -95,7 +124,7 @@ cdef int plan_sweep(Sweep* s) noexcept nogil:
     else:
         s.sums_row = lanes
         s.sums_block = 0
-    s.sums_size = max(ceil_div(s.blocks, s.parts) * s.sums_block, s.rows * lanes) + LANES
+    s.sums_size = max(ceil_div(s.blocks, s.parts) * s.sums_block, s.rows * lanes) + LANES  # whole vectors
     return 0
 
 
@@ -116,41 +145,61 @@ cdef void pack_weight(
             packed += s.rows
 
 
+cdef inline void store_row(
+    const Sweep* s, const real* source, Py_ssize_t count, real* target, Py_ssize_t row, Py_ssize_t column,
+    Py_ssize_t length,
+) noexcept nogil:
+    """Activate and store neighbours of one row of pixels, for every output channel of a block."""
+    cdef Py_ssize_t i, v
+    cdef real* destination = target + row * s.target_row + column * s.target_column
+    for i in range(count):
+        v = 0
+        if s.target_column == 1:
+            while v + LANES <= length:
+                vstore(destination + v, vactivate(vload(source + v), s.activation, s.slope))
+                v += LANES
+            if v < length:
+                vstore_partial(
+                    destination + v, vactivate(vload(source + v), s.activation, s.slope), <int>(length - v)
+                )
+        else:
+            for v in range(length):
+                destination[v * s.target_column] = source[v]
+        source += s.sums_row
+        destination += s.target_plane
+
+
 cdef inline void store_pixels(
     const Sweep* s, const real* sums, Py_ssize_t count, real* target, Py_ssize_t first_row, Py_ssize_t rows,
-    Py_ssize_t q, Py_ssize_t lanes,
+    Py_ssize_t start, Py_ssize_t vectors,
 ) noexcept nogil:
-    """Activate and store the pixels q .. q + lanes of a band, without those that lie in the padding."""
-    cdef Py_ssize_t j = 0, row, column, length, i, v
-    cdef const real* source
-    cdef real* destination
-    while j < lanes:
-        row = (q + j) // s.planes.pitch
-        column = (q + j) - row * s.planes.pitch
-        if row >= rows:
-            break
-        if column >= s.grid_w:
-            j += s.planes.pitch - column
-            continue
-        length = min(s.grid_w - column, lanes - j)
-        for i in range(count):
-            source = sums + i * s.sums_row + j
-            destination = (
-                target + i * s.target_plane + (first_row + row) * s.target_row + column * s.target_column
-            )
-            if s.target_column == 1:
-                v = 0
-                while v + LANES <= length:
-                    vstore(destination + v, vactivate(vload(source + v), s.activation, s.slope))
-                    v += LANES
-                if v < length:
-                    vstore_partial(
-                        destination + v, vactivate(vload(source + v), s.activation, s.slope), <int>(length - v)
-                    )
-            else:
-                for v in range(length):
-                    destination[v * s.target_column] = source[v]
-        j += length
+    """Store `vectors` vectors of a band without the pixels that lie in the padding.
+
+    `start` is the first pixel in the running layout, else the first vector.
+    """
+    cdef Py_ssize_t j = 0, row, column, length
+    if s.layout == RUNNING:
+        while j < vectors * LANES:
+            row = (start + j) // s.planes.pitch
+            column = (start + j) - row * s.planes.pitch
+            if row >= rows:
+                break
+            length = s.planes.pitch - column
+            if column < s.grid_w:
+                length = min(s.grid_w - column, vectors * LANES - j)
+                store_row(s, sums + j, count, target, first_row + row, column, length)
+            j += length
+    elif s.layout == BY_ROW:
+        for j in range(vectors):
+            row = (start + j) // s.row_vectors
+            column = ((start + j) - row * s.row_vectors) * LANES
+            length = min(<Py_ssize_t>LANES, s.grid_w - column)
+            store_row(s, sums + j * LANES, count, target, first_row + row, column, length)
+    else:
+        for j in range(2 * vectors):
+            row = 2 * start + j
+            if row < rows:
+                store_row(s, sums + j * (LANES // 2), count, target, first_row + row, 0, s.grid_w)
 
 
 cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept nogil:
@@ -174,7 +223,10 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
     cdef real* all_sums = workspace + s.planes_size
     cdef real* sums
     cdef const real* planes = workspace
-    cdef Py_ssize_t c = 0, channels, chunk_depth, q, start, p, step, block
+    cdef Py_ssize_t total = vectors_of(s, s.layout, rows)
+    cdef Py_ssize_t c = 0, channels, chunk_depth, start, first, p, step, block, v
+    cdef Py_ssize_t[VECTORS_MAX] place
+    cdef int j
     while c < s.channels:
         channels = min(s.chunk, s.channels - c)
         if s.in_place:
@@ -187,34 +239,56 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
         chunk_depth = channels * s.tap_count
         step = ceil_div(chunk_depth, ceil_div(chunk_depth, DEPTH))
         start = 0
-        while start < pixels:
-            q = start
-            if s.in_place:
-                q = min(start, pixels - lanes)  # the last tile steps back rather than past the image
+        while start < total:
+            for j in range(s.vectors):
+                v = min(start + j, total - 1)
+                if s.layout == RUNNING:
+                    place[j] = (start + j) * LANES
+                elif s.layout == BY_ROW:
+                    place[j] = v // s.row_vectors * s.planes.pitch + v % s.row_vectors * LANES
+                else:
+                    place[j] = 2 * v * s.planes.pitch
+            first = start
+            if s.layout == RUNNING:
+                first = start * LANES
+                if s.in_place and first > pixels - lanes:
+                    # the last tile steps back rather than past the image
+                    first = pixels - lanes
+                    for j in range(s.vectors):
+                        place[j] = first + j * LANES
+            CHECK_BOUNDS(
+                place[0], place[s.vectors - 1] + s.reach + LANES + (s.planes.pitch if s.layout == TWO_ROWS else 0),
+                s.planes_size if not s.in_place else s.channels * image_size - first_row * s.planes.width,
+            )
             p = 0
             while p < chunk_depth:
                 for block in range(first_block, last_block):
                     sums = all_sums + (block - first_block) * s.sums_block
                     if s.chunk < s.channels:
-                        sums += start
-                    CHECK_BOUNDS(
-                        q, q + s.reach + lanes,
-                        s.planes_size if not s.in_place else s.channels * image_size - first_row * s.planes.width,
-                    )
-                    CHECK_BOUNDS(sums - all_sums, sums - all_sums + s.rows * s.sums_row, s.sums_size)
-                    run_tile(
-                        s.vectors, s.rows, min(step, chunk_depth - p),
-                        packed + (block * depth + c * s.tap_count + p) * s.rows,
-                        planes + q, s.offset + p, sums, s.sums_row,
-                        init + block * s.rows if c == 0 and p == 0 else NULL,
-                    )
+                        sums += start * LANES
+                    CHECK_BOUNDS(sums - all_sums, sums - all_sums + (s.rows - 1) * s.sums_row + lanes, s.sums_size)
+                    if s.layout == TWO_ROWS:
+                        run_tile(
+                            s.vectors, True, s.rows, min(step, chunk_depth - p),
+                            packed + (block * depth + c * s.tap_count + p) * s.rows,
+                            planes, s.offset + p, &place[0], s.planes.pitch, sums, s.sums_row,
+                            init + block * s.rows if c == 0 and p == 0 else NULL,
+                        )
+                    else:
+                        run_tile(
+                            s.vectors, False, s.rows, min(step, chunk_depth - p),
+                            packed + (block * depth + c * s.tap_count + p) * s.rows,
+                            planes, s.offset + p, &place[0], s.planes.pitch, sums, s.sums_row,
+                            init + block * s.rows if c == 0 and p == 0 else NULL,
+                        )
                     if c + channels == s.channels and p + step >= chunk_depth:
                         store_pixels(
                             s, sums, min(<Py_ssize_t>s.rows, s.outputs - block * s.rows),
-                            target + block * s.rows * s.target_plane, first_row, rows, q, lanes,
+                            target + block * s.rows * s.target_plane, first_row, rows, first,
+                            min(<Py_ssize_t>s.vectors, total - start) if s.layout != RUNNING else s.vectors,
                         )
                 p += step
-            start += lanes
+            start += s.vectors
         c += channels
 
 
@@ -226,24 +300,25 @@ cdef int run_sweep(
     cdef Py_ssize_t tasks, task, block, depth, packed_size, init_size, thread_size, position, c, t
     cdef double work
     cdef int team
-    cdef real* memory
+    cdef void* memory
     if plan_sweep(s) != 0:
         return -1
     depth = s.channels * s.tap_count
     tasks = s.images * s.groups * s.bands * s.parts
     work = <double>s.images * s.groups * s.outputs * depth * s.grid_h * s.grid_w
     team = team_size(work, tasks, threads)
-    packed_size = s.groups * s.blocks * depth * s.rows
-    init_size = s.groups * s.blocks * s.rows
+    packers = team_size(<double>s.groups * s.outputs * depth * WORK_PER_WEIGHT, s.groups * s.blocks, threads)
+    packed_size = whole_vectors(s.groups * s.blocks * depth * s.rows)
+    init_size = whole_vectors(s.groups * s.blocks * s.rows)
     thread_size = s.planes_size + s.sums_size
-    memory = <real*>malloc((packed_size + init_size + team * thread_size) * sizeof(real))
+    memory = malloc((packed_size + init_size + team * thread_size) * sizeof(real) + CACHE_LINE)
     s.offset = <Py_ssize_t*>malloc(s.chunk * s.tap_count * sizeof(Py_ssize_t))
     if memory == NULL or s.offset == NULL:
         free(memory)
         free(s.offset)
         return -1
-    s.packed = memory
-    s.init = memory + packed_size
+    s.packed = aligned(memory)
+    s.init = s.packed + packed_size
     s.reach = 0
     for c in range(s.chunk):
         for t in range(s.tap_count):
@@ -271,7 +346,7 @@ cdef int run_sweep(
         for task in range(tasks):
             sweep_task(s, task, s.init + init_size)
     else:
-        for block in prange(s.groups * s.blocks, num_threads=team, schedule="static"):
+        for block in prange(s.groups * s.blocks, num_threads=packers, schedule="static"):
             pack_weight(
                 s, weight + block // s.blocks * group_step, output_step, channel_step, block % s.blocks,
                 s.packed + block * depth * s.rows,

@@ -2,15 +2,16 @@
 
 Contract of `tile` (lanes are outputs)
 
-    c[i, j]  = init[i] + sum over p of a[p*rows + i] * b[offset[p] + j]      where init is given
-    c[i, j] +=           sum over p of a[p*rows + i] * b[offset[p] + j]      where it is NULL
+    c[i, j, l]  = init[i] + sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where init is given
+    c[i, j, l] +=           sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where it is NULL
 
-    i < rows, j < vectors*LANES, p < depth. `a` is packed: `rows` weights, then the next p. `b` needs no
-    alignment and no packing: `offset` (in elements) says where each p finds its row of `vectors*LANES`
-    neighbours, which makes convolution of any kernel, stride phase, dilation and group, and matrix
-    products, one loop. Every output is one chain of multiply-adds over p in rising order, whatever `rows` and
-    `vectors` are: the bits do not depend on them. A long sum is cut into calls of at most DEPTH, each with a
-    chain of its own, so that rounding errors grow with DEPTH and not with the length of the sum.
+    i < rows, j < vectors, l < LANES, p < depth. `a` is packed: `rows` weights, then the next p. `b` needs no
+    alignment and no packing: `offset` (in elements) says where each p finds its data and `place` where each
+    vector does, which makes convolution of any kernel, stride phase, dilation and group, and matrix products, one
+    loop. With `half` the upper half of each vector comes from `pitch` elements further on: two short rows.
+    Every output is one chain of multiply-adds over p in rising order, whatever `rows` and `vectors` are: the bits
+    do not depend on them. A long sum is cut into calls of at most DEPTH, each with a chain of its own, so that
+    rounding errors grow with DEPTH and not with the length of the sum.
 
 Contract of `dots` (lanes are the sum)
 
@@ -27,7 +28,7 @@ tables that turn run-time sizes into those literals.
 
 from fastconv.simd cimport (
     DOT_COLUMNS, DOT_ROWS, LANES, TILE_ROWS_1, TILE_ROWS_2, TILE_ROWS_3, TILE_ROWS_4,
-    real, vload, vload_partial, vreal, vset, vstore, vsum,
+    real, vload, vload_halves, vload_partial, vreal, vset, vstore, vsum,
 )
 
 # The deepest sum that one call of the tile runs over: its weights (rows * DEPTH) and the pixels they meet
@@ -38,11 +39,12 @@ cdef enum:
 
 
 cdef inline void tile(
-    const int rows, const int vectors, Py_ssize_t depth, const real* a, const real* b,
-    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+    const int rows, const int vectors, const bint half, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     cdef vreal acc[14][4]
     cdef vreal row[4]
+    cdef Py_ssize_t start[4]
     cdef const real* source
     cdef real weight
     cdef Py_ssize_t p
@@ -50,10 +52,15 @@ cdef inline void tile(
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
+    for j in range(vectors):
+        start[j] = place[j]
     for p in range(depth):
         source = b + offset[p]
         for j in range(vectors):
-            row[j] = vload(source + j * LANES)
+            if half:
+                row[j] = vload_halves(source + start[j], source + start[j] + pitch)
+            else:
+                row[j] = vload(source + start[j])
         for i in range(rows):
             weight = a[i]
             for j in range(vectors):
@@ -145,7 +152,7 @@ cdef inline int tile_rows(int vectors) noexcept nogil:
 
 
 cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, int* vectors) noexcept nogil:
-    """The tile that covers `outputs` x `pixels` in the fewest cycles.
+    """The tile that covers `outputs` x `pixels` vectors in the fewest cycles.
 
     A tile costs, per step of its sum, the largest of its multiply-adds (two a cycle), its loads (two a
     cycle) and the latency of four cycles that its accumulators must hide.
@@ -156,7 +163,7 @@ cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, i
         blocks = (outputs + tile_rows(v) - 1) // tile_rows(v)
         r = <int>((outputs + blocks - 1) // blocks)
         cost = max(max(r * v, r + v), 8)
-        cost *= blocks * ((pixels + v * LANES - 1) // (v * LANES))
+        cost *= blocks * ((pixels + v - 1) // v)
         if best == 0 or cost <= best:
             best = cost
             rows[0] = r
@@ -164,51 +171,51 @@ cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, i
 
 
 cdef inline void tile_of(
-    const int vectors, int rows, Py_ssize_t depth, const real* a, const real* b,
-    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+    const int vectors, const bint half, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     if rows == 1:
-        tile(1, vectors, depth, a, b, offset, c, c_row, init)
+        tile(1, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 2:
-        tile(2, vectors, depth, a, b, offset, c, c_row, init)
+        tile(2, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 3 and tile_rows(vectors) >= 3:
-        tile(3, vectors, depth, a, b, offset, c, c_row, init)
+        tile(3, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 4 and tile_rows(vectors) >= 4:
-        tile(4, vectors, depth, a, b, offset, c, c_row, init)
+        tile(4, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 5 and tile_rows(vectors) >= 5:
-        tile(5, vectors, depth, a, b, offset, c, c_row, init)
+        tile(5, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 6 and tile_rows(vectors) >= 6:
-        tile(6, vectors, depth, a, b, offset, c, c_row, init)
+        tile(6, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 7 and tile_rows(vectors) >= 7:
-        tile(7, vectors, depth, a, b, offset, c, c_row, init)
+        tile(7, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 8 and tile_rows(vectors) >= 8:
-        tile(8, vectors, depth, a, b, offset, c, c_row, init)
+        tile(8, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 9 and tile_rows(vectors) >= 9:
-        tile(9, vectors, depth, a, b, offset, c, c_row, init)
+        tile(9, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 10 and tile_rows(vectors) >= 10:
-        tile(10, vectors, depth, a, b, offset, c, c_row, init)
+        tile(10, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 11 and tile_rows(vectors) >= 11:
-        tile(11, vectors, depth, a, b, offset, c, c_row, init)
+        tile(11, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 12 and tile_rows(vectors) >= 12:
-        tile(12, vectors, depth, a, b, offset, c, c_row, init)
+        tile(12, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 13 and tile_rows(vectors) >= 13:
-        tile(13, vectors, depth, a, b, offset, c, c_row, init)
+        tile(13, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
     elif rows == 14 and tile_rows(vectors) >= 14:
-        tile(14, vectors, depth, a, b, offset, c, c_row, init)
+        tile(14, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
 
 
 cdef inline void run_tile(
-    int vectors, int rows, Py_ssize_t depth, const real* a, const real* b,
-    const Py_ssize_t* offset, real* c, Py_ssize_t c_row, const real* init,
+    int vectors, const bint half, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     if vectors == 1:
-        tile_of(1, rows, depth, a, b, offset, c, c_row, init)
+        tile_of(1, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
     elif vectors == 2:
-        tile_of(2, rows, depth, a, b, offset, c, c_row, init)
+        tile_of(2, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
     elif vectors == 3:
-        tile_of(3, rows, depth, a, b, offset, c, c_row, init)
+        tile_of(3, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
     else:
-        tile_of(4, rows, depth, a, b, offset, c, c_row, init)
+        tile_of(4, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
 
 
 cdef inline void dots_of(

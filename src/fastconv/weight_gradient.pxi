@@ -53,9 +53,9 @@ cdef int plan_weight_gradient(WeightGradient* w) noexcept nogil:
     # The pixels of a slab are summed in one run, in a run an image or in a run a row, whichever takes the fewest
     # vectors: long runs meet padding, short ones end in half-empty vectors. grad_y is laid out with zeros there.
     length = (w.band_rows - 1) * w.planes.pitch + g.out_width
-    slab = ceil_div((w.slab_images - 1) * w.image_step + length, LANES) * LANES
-    image = ceil_div(length, LANES) * LANES
-    row = ceil_div(g.out_width, LANES) * LANES
+    slab = whole_vectors((w.slab_images - 1) * w.image_step + length)
+    image = whole_vectors(length)
+    row = whole_vectors(g.out_width)
     w.grad_row = w.planes.pitch
     if w.slab_images * w.band_rows * row <= min(slab, w.slab_images * image):
         w.grad_row = row
@@ -64,7 +64,7 @@ cdef int plan_weight_gradient(WeightGradient* w) noexcept nogil:
         w.run = Runs(image, 1, 0, 0, w.slab_images, image, w.image_step)
     else:
         w.run = Runs(slab, 1, 0, 0, 1, w.image_step, 0)
-    w.grad_size = max(slab, (w.slab_images - 1) * w.run.a_image + w.band_rows * w.grad_row + LANES)
+    w.grad_size = whole_vectors(max(slab, (w.slab_images - 1) * w.run.a_image + w.band_rows * w.grad_row + LANES))
     w.slabs = ceil_div(g.images, w.slab_images) * w.bands
     w.chunk = min(g.in_channels, max(1, PLANE_ELEMENTS // (w.planes.phases * w.plane_size)))
     w.chunks = ceil_div(g.in_channels, w.chunk)
@@ -117,7 +117,7 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
         w.target + part * w.weight_size + group * g.out_channels * depth + first_channel * w.tap_count
     )
     cdef real* planes = workspace
-    cdef real* rows = workspace + w.chunk * w.planes.phases * w.plane_size + LANES
+    cdef real* rows = workspace + whole_vectors(w.chunk * w.planes.phases * w.plane_size) + LANES
     cdef Py_ssize_t slab, image, images, first_row, band_rows, last, b, k, i, j, count
     cdef bint finite
     cdef int columns
@@ -145,11 +145,11 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
         if run.images > 1:
             run.images = images
         elif run.rows == 1 and w.slab_images > 1:
-            run.length = ceil_div((images - 1) * w.image_step + image_length(w, band_rows), LANES) * LANES
+            run.length = whole_vectors((images - 1) * w.image_step + image_length(w, band_rows))
         if run.rows > 1:
             run.rows = band_rows
         elif w.bands > 1:
-            run.length = ceil_div(image_length(w, band_rows), LANES) * LANES
+            run.length = whole_vectors(image_length(w, band_rows))
         k = 0
         while k < g.out_channels:
             count = min(row_step, g.out_channels - k)
@@ -197,7 +197,8 @@ cdef int backward_weight_kernel(
     cdef WeightGradient w
     cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, tasks, task, t, c, part, thread_size
     cdef Py_ssize_t* phase = <Py_ssize_t*>malloc(2 * taps * sizeof(Py_ssize_t))
-    cdef real* memory = NULL
+    cdef void* memory = NULL
+    cdef real* workspace
     cdef double work
     cdef int team
     w.taps = <Tap*>malloc(taps * sizeof(Tap))
@@ -226,10 +227,10 @@ cdef int backward_weight_kernel(
     tasks = g.groups * w.chunks * w.parts
     work = <double>w.weight_size * g.images * g.out_height * g.out_width
     team = team_size(work, tasks, threads)
-    thread_size = w.chunk * w.planes.phases * w.plane_size + LANES + DOT_ROWS * w.grad_size
+    thread_size = whole_vectors(w.chunk * w.planes.phases * w.plane_size) + LANES + DOT_ROWS * w.grad_size
     w.offset = <Py_ssize_t*>malloc(w.chunk * taps * sizeof(Py_ssize_t))
-    memory = <real*>malloc(
-        (team * thread_size + (w.parts * w.weight_size if w.parts > 1 else 0)) * sizeof(real)
+    memory = malloc(
+        (team * thread_size + (w.parts * w.weight_size if w.parts > 1 else 0)) * sizeof(real) + CACHE_LINE
     )
     if w.offset == NULL or memory == NULL:
         free(w.taps)
@@ -237,8 +238,9 @@ cdef int backward_weight_kernel(
         free(w.offset)
         free(memory)
         return -1
-    memset(memory, 0, team * thread_size * sizeof(real))  # padding, and what lies between rows of grad_y
-    w.target = memory + team * thread_size if w.parts > 1 else grad_weight
+    workspace = aligned(memory)
+    memset(workspace, 0, team * thread_size * sizeof(real))  # padding, and what lies between rows of grad_y
+    w.target = workspace + team * thread_size if w.parts > 1 else grad_weight
     for c in range(w.chunk):
         for t in range(taps):
             w.offset[c * taps + t] = (
@@ -247,10 +249,10 @@ cdef int backward_weight_kernel(
             )
     if team == 1:
         for task in range(tasks):
-            weight_gradient_task(&w, task, memory)
+            weight_gradient_task(&w, task, workspace)
     else:
         for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            weight_gradient_task(&w, task, memory + threadid() * thread_size)
+            weight_gradient_task(&w, task, workspace + threadid() * thread_size)
     if w.parts > 1:
         memcpy(grad_weight, w.target, w.weight_size * sizeof(real))
         for part in range(1, w.parts):
