@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +23,11 @@ T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 """Folder of JSON files and plots; git ignores it."""
+
+STATISTICS = Path("/proc/stat")
+
+QUIET_SHARE = 0.05
+"""Share of the processors' time that others may take before figures become doubtful."""
 
 PACKAGES = ("fastconv", "numpy", "torch", "jax", "onnxruntime")
 """Distributions whose versions a report names."""
@@ -91,6 +97,48 @@ def installed(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict
         except ImportError as error:
             absent[name] = str(error)
     return present, absent
+
+
+class Neighbours:
+    """How much of the processors' time other processes take, from creation on. Linux alone tells.
+
+    With two threads a single busy neighbour makes OpenMP's threads wait for a core, milliseconds at
+    a time, and a benchmark then times the neighbour. A peak measured in bursts does not show it.
+
+    Examples
+    --------
+    >>> share = Neighbours().share()
+    >>> share is None or share >= 0
+    True
+    """
+
+    def __init__(self) -> None:
+        self._start = self._clocks()
+
+    @staticmethod
+    def _clocks() -> tuple[float, float, float]:
+        """Return seconds: of the clock, of all processes, of this one."""
+        busy = 0.0
+        if STATISTICS.exists():
+            user, nice, system, _idle, _wait, *rest = STATISTICS.read_text().split("\n")[0].split()[1:]
+            ticks = sum(map(int, (user, nice, system, *rest[:3])))  # and interrupts and stolen time
+            busy = ticks / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), busy, time.process_time()
+
+    def share(self) -> float | None:
+        """Return the others' share of all processors' time so far; None where it is not known."""
+        if not STATISTICS.exists():
+            return None
+        clock, busy, own = (end - start for end, start in zip(self._clocks(), self._start, strict=True))
+        return max(0.0, busy - own) / (clock * (os.cpu_count() or 1))
+
+    def warn(self) -> None:
+        """Print the share, and what to do if it is too large to believe the figures."""
+        share = self.share()
+        if share is not None:
+            print(f"other processes took {100 * share:.0f}% of the processors' time")
+            if share > QUIET_SHARE:
+                print("too much to believe the figures: repeat the run on a quiet machine")
 
 
 def describe(threads: int) -> dict[str, object]:

@@ -65,6 +65,7 @@ def measure(
             )
         calls[name] = call
     del bound
+    neighbours = environment.Neighbours()
     probes = {
         "peak": lambda: _dispatch.fma_peak(threads, np.dtype(dtype).char),
         "bandwidth": bandwidth,
@@ -89,6 +90,7 @@ def measure(
         "errors": errors,
         "fma_peak": limits["peak"],
         "memory_bandwidth": limits["bandwidth"],
+        "neighbours": neighbours.share(),
     }
 
 
@@ -158,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
     bandwidth = memory_bandwidth(options.threads)
     print(report.header(COLUMNS))
+    neighbours = environment.Neighbours()
     rows = []
     for shape, pass_name in cases:
         row = measure(
@@ -172,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(report.line(COLUMNS, row), flush=True)
         rows.append(row)
     print_summary(rows)
-    report.print_spread("FMA peak, GFLOP/s", [row["fma_peak"] / 1e9 for row in rows])
+    neighbours.warn()
     stem = f"kernels-{options.dtype}-{options.threads}"
     report.write_json(
         options.output / f"{stem}.json", {**conditions, "dtype": options.dtype, "statistic": statistic.__name__}, rows

@@ -87,21 +87,6 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logarithms) / len(logarithms))
 
 
-def print_spread(title: str, values: Sequence[float]) -> None:
-    """Print how far a limit of the machine moved during the run, with a word if it is too far.
-
-    Examples
-    --------
-    >>> print_spread("peak", [100.0, 10.0])
-    peak: 10 to 100 during the run
-    the machine was busy: repeat the run, or compare fastest samples with --fastest
-    """
-    low, high = min(values), max(values)
-    print(f"{title}: {low:.0f} to {high:.0f} during the run")
-    if low < 0.75 * high:
-        print("the machine was busy: repeat the run, or compare fastest samples with --fastest")
-
-
 def write_json(path: Path, environment: Row, rows: Sequence[Row]) -> None:
     """Write the rows and the conditions under which they were measured."""
     path.parent.mkdir(parents=True, exist_ok=True)

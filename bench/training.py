@@ -71,6 +71,7 @@ def measure(
     batch = Batch.random(network, batch_size)
     steps = {name: trainer.prepare(network, batch) for name, trainer in present.items()}
     check_agreement(steps, f"{network.name} at batch {batch_size}")
+    neighbours = environment.Neighbours()
     probes = {"peak": lambda: _dispatch.fma_peak(threads)}
     seconds, limits = interleave(steps, effort, threads=threads, probes=probes)
     rates = {name: batch_size / time for name, time in seconds.items()}
@@ -88,6 +89,7 @@ def measure(
         "numpy_ratio": own / rates["numpy"] if "numpy" in rates else None,
         "rates": rates,
         "fma_peak": limits["peak"],
+        "neighbours": neighbours.share(),
     }
 
 
@@ -139,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     statistic = min if options.fastest else median
     effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
     print(report.header(COLUMNS))
+    neighbours = environment.Neighbours()
     rows = []
     for name in options.networks:
         for size in options.batch_sizes:
@@ -147,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(row)
     print()
     print_summary(rows)
-    report.print_spread("FMA peak, GFLOP/s", [row["fma_peak"] / 1e9 for row in rows])
+    neighbours.warn()
     stem = f"training-{options.threads}"
     report.write_json(options.output / f"{stem}.json", {**conditions, "statistic": statistic.__name__}, rows)
     title = f"Training, float32, threads: {options.threads}"

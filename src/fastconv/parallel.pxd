@@ -4,10 +4,10 @@ The number of threads decides who computes a task, never how the work is cut int
 sums are added: results do not depend on it.
 """
 
-# Starting and joining a team costs about a microsecond, and as much again to wake a thread: work below
-# this many operations (multiply-adds, or elements moved) is faster on the calling thread.
+# Starting and joining a team costs a few microseconds, and on a busy machine the wait for a core: work of fewer
+# multiply-adds, or of what takes as long as so many, stays on the calling thread.
 cdef enum:
-    SMALL_WORK = 2000000
+    SMALL_WORK = 1000000
 
 
 cdef inline int team_size(double work, Py_ssize_t tasks, int threads) noexcept nogil:

@@ -168,9 +168,10 @@ cdef void winner_row(
                 )
         vstore_int(winner + i, place)
         i += LANES
-    for i in range(g.out_width):
-        if start[i] < 0 or rows.count == 0:
-            winner[i] = -1
+    if g.padded or rows.count == 0:
+        for i in range(g.out_width):
+            if start[i] < 0 or rows.count == 0:
+                winner[i] = -1
 
 
 cdef inline Py_ssize_t place(const Window* g, Py_ssize_t ow, ireal winner) noexcept nogil:

@@ -17,7 +17,9 @@ cdef extern from "math.h" nogil:
     float sqrtf(float x)
 
 cdef enum:
-    BLOCK = 16384
+    BLOCK = 8192
+    SGD_WORK = 8                # what a parameter's step costs, in multiply-adds
+    ADAM_WORK = 40
 
 
 cdef inline real square_root(real x) noexcept nogil:
@@ -51,7 +53,7 @@ def sgd(
     cdef const real* gradient = <const real*>cnp.PyArray_DATA(gradients)
     cdef real* state = <real*>cnp.PyArray_DATA(velocity) if velocity is not None else NULL
     cdef Py_ssize_t size = cnp.PyArray_SIZE(parameters), blocks = (size + BLOCK - 1) // BLOCK, block
-    cdef int team = team_size(<double>size, blocks, threads)
+    cdef int team = team_size(<double>size * SGD_WORK, blocks, threads)
     with nogil:
         if team == 1:
             sgd_block(parameter, gradient, state, size, <real>rate, <real>momentum, nesterov)
@@ -86,7 +88,7 @@ def adam(
     cdef real* first = <real*>cnp.PyArray_DATA(first_moment)
     cdef real* second = <real*>cnp.PyArray_DATA(second_moment)
     cdef Py_ssize_t size = cnp.PyArray_SIZE(parameters), blocks = (size + BLOCK - 1) // BLOCK, block
-    cdef int team = team_size(<double>size * 4, blocks, threads)
+    cdef int team = team_size(<double>size * ADAM_WORK, blocks, threads)
     # 1 - beta is subtracted in double: in float32 it would lose the digits that the correction cancels.
     cdef real rest_1 = <real>(1 - beta_1), rest_2 = <real>(1 - beta_2)
     cdef real corrected = <real>(rate / (1 - pow(beta_1, <double>step)))
