@@ -85,7 +85,7 @@ def test_train(bars: Path, capsys: Capture, model: str, optimizer: str) -> None:
     assert speed is not None
     fast, plain = (int(figure.replace(",", "")) for figure in speed.groups()[:2])
     assert float(speed[3]) == pytest.approx(fast / plain, rel=0.01, abs=0.06)
-    assert "training steps of 16 images" in out
+    assert re.search(r"median of 8 epochs.*NumPy.s median of \d+ training steps", out)
 
 
 def test_train_digits_by_default(capsys: Capture) -> None:

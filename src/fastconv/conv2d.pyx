@@ -34,6 +34,7 @@ cdef enum:
     PLANE_ELEMENTS = 65536      # planes a task copies at a time (256 KiB of float32)
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
     SLAB = 3072                 # pixels of one weight-gradient dot product
+    LARGE_WORK = 50000000       # multiply-adds from which on tasks are shared out as threads come free
     WORK_PER_WEIGHT = 16        # what packing one weight costs, in multiply-adds
     PARTIAL_ELEMENTS = 2097152  # bound on all partial weight gradients together
 

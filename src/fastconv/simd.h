@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -123,15 +123,26 @@ static inline void vstore_partial(real *p, vreal v, int n)
 #endif
 }
 
-/* Sum of the lanes, always in the same order. */
+/* Sum of the lanes, always in the same order: halves are added until one is left. */
 static inline real vsum(vreal v)
 {
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256((__m512d)v), _mm512_extractf64x4_pd((__m512d)v, 1));
+    const __m128d quarter = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(quarter, _mm_unpackhi_pd(quarter, quarter)));
+#elif defined(__AVX512F__)
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    const __m128 eighth = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_add_ss(eighth, _mm_shuffle_ps(eighth, eighth, 1)));
+#else
     real part[LANES];
     memcpy(part, &v, sizeof v);
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
             part[i] += part[i + width];
     return part[0];
+#endif
 }
 
 /* The first cache line that starts at or after p: a vector stored across two lines is slow to store and slower to

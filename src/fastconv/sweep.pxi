@@ -351,8 +351,14 @@ cdef int run_sweep(
                 s, weight + block // s.blocks * group_step, output_step, channel_step, block % s.blocks,
                 s.packed + block * depth * s.rows,
             )
-        for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            sweep_task(s, task, s.init + init_size + threadid() * thread_size)
+        # Small work keeps an image on the core that has it in its cache; in large work whoever is free takes the
+        # next task, in case another program holds a core.
+        if work < LARGE_WORK:
+            for task in prange(tasks, num_threads=team, schedule="static"):
+                sweep_task(s, task, s.init + init_size + threadid() * thread_size)
+        else:
+            for task in prange(tasks, num_threads=team, schedule="dynamic"):
+                sweep_task(s, task, s.init + init_size + threadid() * thread_size)
     free(memory)
     free(s.offset)
     return 0
