@@ -22,7 +22,10 @@ SAMPLE_SECONDS = 0.005
 """A sample repeats its call until it lasts about this long, far above the clock's resolution."""
 
 SETTLE_SECONDS = 0.005
-"""OpenMP's threads spin for some milliseconds after their work, on the cores the next one needs."""
+"""OpenMP's threads spin for some milliseconds after their work, on the cores the next one needs.
+
+No longer than that: after 30 ms of sleep Linux wakes a team on one core, and its barrier waits for the scheduler.
+"""
 
 COPY_BYTES = 64 * 2**20
 """Bytes that a bandwidth probe reads and writes: beyond any cache."""

@@ -106,7 +106,7 @@ def test_guard_guards(offset: int) -> None:
 import numpy as np
 from test_bounds import guarded
 a = guarded((7,), np.float32, {offset > 0})
-print(a[3])
+print(a[3], flush=True)
 print(np.lib.stride_tricks.as_strided(a[{max(offset - 1, 0)}:], (2,), ({int(np.sign(offset)) * 4},)).sum())
 """
     done = run("-c", program)
