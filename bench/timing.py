@@ -67,8 +67,7 @@ class _Lane:
     def sample(self, settle: float) -> None:
         time.sleep(settle)
         start = time.perf_counter()
-        if self.repeats > 1:
-            self.call()  # uncounted: wakes the thread pool and fetches this contender's data
+        self.call()  # uncounted: wakes the thread pool, spreads it over the cores, fetches this contender's data
         begin = time.perf_counter()
         for _ in range(self.repeats):
             self.call()
@@ -78,12 +77,15 @@ class _Lane:
 
 
 def _lane(call: Callable[[], object], effort: Effort) -> _Lane:
-    start = time.perf_counter()
-    call()
-    elapsed = max(time.perf_counter() - start, 1e-7)
-    if elapsed > effort.seconds:  # hopelessly behind: this sample says enough
-        return _Lane(call, 1, [elapsed], elapsed)
-    return _Lane(call, max(1, math.ceil(SAMPLE_SECONDS / elapsed)))
+    """Find out how often to repeat the call, by the fastest of three: one that had to wait would say once."""
+    elapsed: list[float] = []
+    while len(elapsed) < 3:
+        start = time.perf_counter()
+        call()
+        elapsed.append(max(time.perf_counter() - start, 1e-7))
+        if sum(elapsed) > effort.seconds:  # hopelessly behind: these samples say enough
+            return _Lane(call, 1, elapsed, sum(elapsed))
+    return _Lane(call, max(1, math.ceil(SAMPLE_SECONDS / min(elapsed))))
 
 
 @contextmanager
