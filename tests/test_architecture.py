@@ -22,7 +22,7 @@ KERNELS = Path(__file__).parent.parent / "src" / "fastconv"
 # From the bottom up. A module imports from the levels below its own; on one level none knows another.
 LEVELS = [
     {"_native", "_config", "_memory", "_npz", "_shapes", "reference"},
-    {"_dispatch", "_idx", "_validation"},
+    {"_algorithm", "_dispatch", "_idx", "_validation"},
     {"_threads", "data"},
     {"ops"},
     {"initializers", "losses", "optimizers"},
@@ -164,7 +164,7 @@ print(*{name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib_m
 
 # --- the kernels ---------------------------------------------------------------------------------
 
-FOUNDATION = [{"simd"}, {"parallel", "plane", "tile"}]
+FOUNDATION = [{"simd"}, {"parallel", "plane", "tile"}, {"matmul"}]
 
 
 def cimports(file: Path) -> set[str]:

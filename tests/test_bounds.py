@@ -73,8 +73,10 @@ def main() -> None:
                 _memory.empty = allocate = Mock(side_effect=partial(guarded, at_end=at_end))
                 arrays = tuple(put(a) for a in drawn)
                 placed_grad, placed_output = put(grad), put(output)
-                row.forward(ops, arrays)
-                row.backward(ops, placed_grad, arrays, placed_output)
+                for algorithm in ("auto", "winograd") if row.operator == "conv2d" else ("auto",):
+                    fastconv.set_algorithm(algorithm)
+                    row.forward(ops, arrays)
+                    row.backward(ops, placed_grad, arrays, placed_output)
                 assert allocate.call_count >= 2  # the results lie where they were put
     print(f"done {len(rows)}")
 

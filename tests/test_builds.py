@@ -17,7 +17,7 @@ import pytest
 from fastconv import _dispatch
 
 TESTS = Path(__file__).parent
-FILES = ["test_operators.py", "test_bounds.py", "test_threads.py", "test_accuracy.py", "test_properties.py"]
+FILES = [f"test_{name}.py" for name in ("operators", "bounds", "threads", "accuracy", "properties", "winograd")]
 OTHERS = [isa for isa in _dispatch.available() if isa != _dispatch.isa]
 
 

@@ -15,6 +15,7 @@ array([[4., 6., 4.],
 import sys
 
 from fastconv import data, initializers, layers, losses, metrics, models, optimizers
+from fastconv._algorithm import get_algorithm, set_algorithm
 from fastconv._dispatch import build_info as _build_info
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.gradcheck import gradcheck
@@ -86,6 +87,7 @@ __all__ = [
     "data",
     "dense",
     "dense_backward",
+    "get_algorithm",
     "get_num_threads",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
@@ -107,6 +109,7 @@ __all__ = [
     "pool2d_backward",
     "relu",
     "relu_backward",
+    "set_algorithm",
     "set_num_threads",
     "show_config",
     "sigmoid",

@@ -47,9 +47,11 @@ enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 #if VECTOR_REGISTERS == 32
 enum { TILE_ROWS_1 = 14, TILE_ROWS_2 = 14, TILE_ROWS_3 = 9, TILE_ROWS_4 = 6 };
 enum { DOT_ROWS = 4, DOT_COLUMNS = 6 };
+enum { PANEL_VECTORS = 4 };
 #else
 enum { TILE_ROWS_1 = 8, TILE_ROWS_2 = 6, TILE_ROWS_3 = 4, TILE_ROWS_4 = 2 };
 enum { DOT_ROWS = 3, DOT_COLUMNS = 4 };
+enum { PANEL_VECTORS = 2 };
 #endif
 
 /* Bounds of every pointer walk, checked in a Debug build only. */
@@ -173,23 +175,50 @@ static inline double sum_of(const real *p, ptrdiff_t count)
 
 static inline vreal vselect(vint mask, vreal yes, vreal no) { return (vreal)((mask & (vint)yes) | (~mask & (vint)no)); }
 
-/* Every second lane of a and b, one after the other. */
-static inline vreal veven(vreal a, vreal b)
-{
+/* Lane numbers of shuffles of two vectors: every second lane of both, and the lanes of both in turn. */
 #if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
+#define LOG2_LANES 4
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
+#define LOG2_LANES 3
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#define ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
+#define LOG2_LANES 2
 #define EVEN_LANES 0, 2, 4, 6
+#define ZIP_LOW 0, 4, 1, 5
+#define ZIP_HIGH 2, 6, 3, 7
 #else
+#define LOG2_LANES 1
 #define EVEN_LANES 0, 2
+#define ZIP_LOW 0, 2
+#define ZIP_HIGH 1, 3
 #endif
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, EVEN_LANES);
+#define VSHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-    return __builtin_shuffle(a, b, (vint){EVEN_LANES});
+#define VSHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
+
+/* Every second lane of a and b, one after the other. */
+static inline vreal veven(vreal a, vreal b) { return VSHUFFLE(a, b, EVEN_LANES); }
+
+/* LANES vectors of LANES elements, transposed. A round that interleaves vector i with vector i + LANES/2 rotates the
+ * bits of every element's (vector, lane) by one: after log2(LANES) rounds the two have changed places. */
+static inline void vtranspose(vreal v[LANES])
+{
+    vreal w[LANES];
+    for (int round = 0; round < LOG2_LANES; round++) {
+        for (int i = 0; i < LANES / 2; i++) {
+            w[2 * i] = VSHUFFLE(v[i], v[i + LANES / 2], ZIP_LOW);
+            w[2 * i + 1] = VSHUFFLE(v[i], v[i + LANES / 2], ZIP_HIGH);
+        }
+        for (int i = 0; i < LANES; i++)
+            v[i] = w[i];
+    }
 }
 
 static inline vreal vload_some(const real *p, int n) { return n == LANES ? vload(p) : vload_partial(p, n); }

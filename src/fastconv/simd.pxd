@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     enum: TILE_ROWS_4
     enum: DOT_ROWS
     enum: DOT_COLUMNS
+    enum: PANEL_VECTORS
     enum: VECTOR_BYTES
     enum: LINEAR
     enum: CACHE_LINE
@@ -32,6 +33,7 @@ cdef extern from "simd.h" nogil:
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
     vreal vload_some(const real* p, int n) noexcept
     void vstore_some(real* p, vreal v, int n) noexcept
+    void vtranspose(vreal* v) noexcept
     vreal vselect(vint mask, vreal yes, vreal no) noexcept
     vint vstays(vreal best, vreal value) noexcept
     vint vset_int(ireal s) noexcept

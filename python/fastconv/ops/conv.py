@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fastconv import _dispatch, _shapes
 from fastconv import _validation as check
+from fastconv._algorithm import takes_winograd
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _conv2d = _dispatch.Kernels("conv2d")
+_winograd = _dispatch.Kernels("winograd")
 
 
 def _geometry(
@@ -101,10 +103,14 @@ def conv2d(
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
     y = check.result(out, shape, x.dtype, (x, weight, bias))
     if x.shape[0]:
-        _conv2d[x.dtype.char].forward(
-            x, weight, bias, y, *g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, code, slope,
-            get_num_threads(),
-        )  # fmt: skip
+        threads, direct = get_num_threads(), _conv2d[x.dtype.char]
+        top, left = g.padding[0][0], g.padding[1][0]
+        numbers = (*g.stride, top, left, *g.dilation, groups, code, slope, threads)
+        if takes_winograd(x.shape[0], x.shape[1], weight.shape[0], g, groups):
+            for n in _winograd[x.dtype.char].forward(x, weight, bias, y, top, left, code, slope, threads):
+                direct.forward(x[n : n + 1], weight, bias, y[n : n + 1], *numbers)
+        else:
+            direct.forward(x, weight, bias, y, *numbers)
     return y
 
 
@@ -183,18 +189,26 @@ def conv2d_backward(
     shapes = (x.shape, weight.shape, (weight.shape[0],))
     targets = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
     grad_x, grad_weight, grad_bias = targets
-    kernel = _conv2d[x.dtype.char]
+    direct, winograd = _conv2d[x.dtype.char], None
     threads = get_num_threads()
-    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, threads)
+    top, left = g.padding[0][0], g.padding[1][0]
+    numbers = (*g.stride, top, left, *g.dilation, groups, threads)
     if not x.shape[0]:
         for target in targets:
             if target is not None:
                 target.fill(0)
         return grad_x, grad_weight, grad_bias
-    if grad_x is not None:
-        kernel.backward_input(grad_output, weight, grad_x, *numbers)
-    if grad_weight is not None:
-        kernel.backward_weight(grad_output, x, grad_weight, *numbers)
+    if takes_winograd(x.shape[0], x.shape[1], weight.shape[0], g, groups):
+        winograd = _winograd[x.dtype.char]
+    if grad_x is not None and winograd:
+        for n in winograd.backward_input(grad_output, weight, grad_x, top, left, threads):
+            direct.backward_input(grad_output[n : n + 1], weight, grad_x[n : n + 1], *numbers)
+    elif grad_x is not None:
+        direct.backward_input(grad_output, weight, grad_x, *numbers)
+    if grad_weight is not None and not (
+        winograd and winograd.backward_weight(grad_output, x, grad_weight, top, left, threads)
+    ):
+        direct.backward_weight(grad_output, x, grad_weight, *numbers)
     if grad_bias is not None:
-        kernel.backward_bias(grad_output, grad_bias, threads)
+        direct.backward_bias(grad_output, grad_bias, threads)
     return grad_x, grad_weight, grad_bias

@@ -1,0 +1,31 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def forward(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    y: NDArray[Any],
+    top: int,
+    left: int,
+    activation: int,
+    slope: float,
+    threads: int,
+) -> list[int]: ...
+def backward_input(
+    grad_y: NDArray[Any],
+    weight: NDArray[Any],
+    grad_x: NDArray[Any],
+    top: int,
+    left: int,
+    threads: int,
+) -> list[int]: ...
+def backward_weight(
+    grad_y: NDArray[Any],
+    x: NDArray[Any],
+    grad_weight: NDArray[Any],
+    top: int,
+    left: int,
+    threads: int,
+) -> bool: ...
