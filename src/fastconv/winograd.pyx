@@ -45,11 +45,11 @@ cdef enum:
     TAPS = 9
     PRODUCTS = 16
     LANES_MAX = 16
-    BLOCK_ELEMENTS = 131072     # of V, in one block (512 KiB of float32)
-    TILES = 256
-    GTILES = 256
+    BLOCK_ELEMENTS = 131072     # of V, in a block of more tiles than FEW_TILES (512 KiB of float32)
+    FEW_TILES = 64              # of a block: the filters are read once for so many
+    MANY_TILES = 128
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
-    OUTPUTS = 128               # output channels of one task of the weight's gradient
+    OUTPUTS = 128               # channels of one task where there are too few blocks for many tasks
     PARTIAL_ELEMENTS = 1048576  # bound on all partial weight gradients together
 
 cdef struct Plan:
@@ -77,7 +77,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef void plan_blocks(Plan* w, Py_ssize_t most_tiles) noexcept nogil:
+cdef void plan_blocks(Plan* w) noexcept nogil:
     """Cut the tile rows of all images into blocks, from the shape alone."""
     cdef Py_ssize_t rows
     w.channels = whole_vectors(w.in_channels)
@@ -86,13 +86,18 @@ cdef void plan_blocks(Plan* w, Py_ssize_t most_tiles) noexcept nogil:
     w.tile_columns = ceil_div(w.out_width, 2)
     w.pitch = 2 * w.tile_columns + 2
     rows = w.images * w.tile_rows
-    w.block_rows = max(1, min(most_tiles, BLOCK_ELEMENTS // (PRODUCTS * w.channels)) // w.tile_columns)
-    w.block_rows = min(w.block_rows, ceil_div(rows, TASKS))
-    w.blocks = ceil_div(rows, w.block_rows)
+    w.block_rows = max(FEW_TILES, min(MANY_TILES, BLOCK_ELEMENTS // (PRODUCTS * w.channels))) // w.tile_columns
+    w.block_rows = min(w.block_rows, max(ceil_div(rows, TASKS), ceil_div(FEW_TILES, w.tile_columns)))
+    w.blocks = ceil_div(rows, max(1, w.block_rows))
     w.block_rows = ceil_div(rows, w.blocks)
     w.blocks = ceil_div(rows, w.block_rows)
     w.tiles = w.block_rows * w.tile_columns
     w.pixels_size = ((2 * min(w.block_rows, w.tile_rows) + 2) * w.pitch + LANES) * LANES
+
+
+cdef inline double work_of(const Plan* w) noexcept nogil:
+    """Multiply-adds of the direct way."""
+    return <double>w.images * w.out_channels * w.in_channels * TAPS * w.out_height * w.out_width
 
 
 # ---- copies and transforms ----------------------------------------------------------------------------
@@ -328,6 +333,8 @@ cdef struct Forward:
     int activation
     real slope
     real* u
+    Py_ssize_t output_blocks    # of PANEL_VECTORS vectors
+    Py_ssize_t parts            # of the output blocks: a task each
     Py_ssize_t v_size           # workspace: V, M, then pixels
     Py_ssize_t m_size
     unsigned char* not_finite   # of each image
@@ -346,15 +353,16 @@ cdef void weight_task(const Forward* w, Py_ssize_t block) noexcept nogil:
         k += LANES
 
 
-cdef void forward_task(const Forward* w, Py_ssize_t block, real* workspace) noexcept nogil:
-    """One block of tile rows, every output."""
+cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexcept nogil:
+    """One block of tile rows, one part of the outputs."""
     cdef const Plan* plan = &w.plan
-    cdef Py_ssize_t first = block * plan.block_rows
+    cdef Py_ssize_t part = task % w.parts
+    cdef Py_ssize_t first = task // w.parts * plan.block_rows
     cdef Py_ssize_t last = min(first + plan.block_rows, plan.images * plan.tile_rows)
     cdef Py_ssize_t tiles = (last - first) * plan.tile_columns
     cdef Py_ssize_t v_product = plan.tiles * plan.channels + LANES
     cdef Py_ssize_t in_plane = plan.height * plan.width, out_plane = plan.out_height * plan.out_width
-    cdef Py_ssize_t row, image, i, rows, c, k, lane, width, m_product, p, product, count
+    cdef Py_ssize_t row, image, i, rows, c, k, lane, width, m_product, p, product, count, step, output_block
     cdef real* v = workspace
     cdef real* m = v + w.v_size
     cdef real* pixels = m + w.m_size
@@ -377,8 +385,9 @@ cdef void forward_task(const Forward* w, Py_ssize_t block, real* workspace) noex
             )
             c += LANES
         row += rows
-    k = 0
-    while k < plan.outputs:
+    step = ceil_div(plan.in_channels, ceil_div(plan.in_channels, DEPTH))
+    for output_block in range(part * w.output_blocks // w.parts, (part + 1) * w.output_blocks // w.parts):
+        k = output_block * PANEL_VECTORS * LANES
         width = min(<Py_ssize_t>PANEL_VECTORS * LANES, plan.outputs - k)
         u = w.u + k * PRODUCTS * plan.in_channels
         m_product = plan.tiles * width + LANES
@@ -387,11 +396,11 @@ cdef void forward_task(const Forward* w, Py_ssize_t block, real* workspace) noex
             while p < plan.in_channels:
                 CHECK_BOUNDS(0, product * m_product + tiles * width, w.m_size)
                 run_panels(
-                    <int>(width // LANES), tiles, min(<Py_ssize_t>DEPTH, plan.in_channels - p),
+                    <int>(width // LANES), tiles, min(step, plan.in_channels - p),
                     v + product * v_product + p, plan.channels, 1,
                     u + (product * plan.in_channels + p) * width, width, m + product * m_product, width, p > 0,
                 )
-                p += DEPTH
+                p += step
         lane = 0
         while lane < width:
             count = min(<Py_ssize_t>LANES, plan.out_channels - k - lane)
@@ -413,39 +422,37 @@ cdef void forward_task(const Forward* w, Py_ssize_t block, real* workspace) noex
                 )
                 row += rows
             lane += LANES
-        k += width
 
 
 cdef int forward_kernel(Forward* w, int threads) noexcept nogil:
-    cdef Py_ssize_t u_size, thread_size, block, blocks
+    cdef Py_ssize_t u_size, thread_size, task, tasks
     cdef int team
     cdef void* memory
     cdef real* workspace
-    plan_blocks(&w.plan, TILES)
-    blocks = ceil_div(w.plan.outputs, PANEL_VECTORS * LANES)
+    plan_blocks(&w.plan)
+    w.output_blocks = ceil_div(w.plan.outputs, PANEL_VECTORS * LANES)
+    w.parts = min(ceil_div(TASKS // 2, w.plan.blocks), ceil_div(w.plan.outputs, OUTPUTS))
+    tasks = w.plan.blocks * w.parts
     u_size = whole_vectors(PRODUCTS * w.plan.in_channels * w.plan.outputs)
     w.v_size = PRODUCTS * (w.plan.tiles * w.plan.channels + LANES)
     w.m_size = PRODUCTS * (w.plan.tiles * PANEL_VECTORS * LANES + LANES)
     thread_size = w.v_size + w.m_size + w.plan.pixels_size
-    team = team_size(
-        <double>w.plan.images * w.plan.out_channels * w.plan.in_channels * TAPS * w.plan.out_height * w.plan.out_width,
-        w.plan.blocks, threads,
-    )
+    team = team_size(work_of(&w.plan), tasks, threads)
     memory = malloc((u_size + team * thread_size) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
     w.u = aligned(memory)
     workspace = w.u + u_size
     if team == 1:
-        for block in range(blocks):
-            weight_task(w, block)
-        for block in range(w.plan.blocks):
-            forward_task(w, block, workspace)
+        for task in range(w.output_blocks):
+            weight_task(w, task)
+        for task in range(tasks):
+            forward_task(w, task, workspace)
     else:
-        for block in prange(blocks, num_threads=team, schedule="static"):
-            weight_task(w, block)
-        for block in prange(w.plan.blocks, num_threads=team, schedule="dynamic"):
-            forward_task(w, block, workspace + threadid() * thread_size)
+        for task in prange(w.output_blocks, num_threads=team, schedule="static"):
+            weight_task(w, task)
+        for task in prange(tasks, num_threads=team, schedule="dynamic"):
+            forward_task(w, task, workspace + threadid() * thread_size)
     free(memory)
     return 0
 
@@ -577,10 +584,9 @@ cdef int backward_weight_kernel(WeightGradient* w, int threads) noexcept nogil:
     """1 where a gradient is not finite, -1 where memory is short."""
     cdef Py_ssize_t thread_size, task, tasks
     cdef int team, not_finite = 0
-    cdef double work
     cdef void* memory
     cdef real* workspace
-    plan_blocks(&w.plan, GTILES)
+    plan_blocks(&w.plan)
     w.chunks = ceil_div(w.plan.out_channels, OUTPUTS)
     w.chunk = ceil_div(w.plan.out_channels, w.chunks)
     w.chunks = ceil_div(w.plan.out_channels, w.chunk)
@@ -591,9 +597,7 @@ cdef int backward_weight_kernel(WeightGradient* w, int threads) noexcept nogil:
     w.v_size = PRODUCTS * (w.plan.tiles * w.plan.channels + LANES)
     w.m_size = PRODUCTS * (w.plan.tiles * whole_vectors(w.chunk) + LANES)
     thread_size = w.v_size + w.m_size + w.plan.pixels_size
-    work = <double>w.plan.images * w.plan.out_channels * w.plan.in_channels * TAPS * w.plan.out_height \
-        * w.plan.out_width
-    team = team_size(work, tasks, threads)
+    team = team_size(work_of(&w.plan), tasks, threads)
     memory = malloc((team * thread_size + tasks * w.partial_size) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
