@@ -192,6 +192,42 @@ static inline vreal veven(vreal a, vreal b)
 #endif
 }
 
+/* The lower halves of a and b, lane by lane in turn: a0 b0 a1 b1 ...; and their upper halves. */
+#if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
+#define LOWER_IN_TURN 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER_IN_TURN 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
+#define LOWER_IN_TURN 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER_IN_TURN 4, 12, 5, 13, 6, 14, 7, 15
+#elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
+#define LOWER_IN_TURN 0, 4, 1, 5
+#define UPPER_IN_TURN 2, 6, 3, 7
+#else
+#define LOWER_IN_TURN 0, 2
+#define UPPER_IN_TURN 1, 3
+#endif
+#if defined(__clang__)
+static inline vreal vlower_in_turn(vreal a, vreal b) { return __builtin_shufflevector(a, b, LOWER_IN_TURN); }
+static inline vreal vupper_in_turn(vreal a, vreal b) { return __builtin_shufflevector(a, b, UPPER_IN_TURN); }
+#else
+static inline vreal vlower_in_turn(vreal a, vreal b) { return __builtin_shuffle(a, b, (vint){LOWER_IN_TURN}); }
+static inline vreal vupper_in_turn(vreal a, vreal b) { return __builtin_shuffle(a, b, (vint){UPPER_IN_TURN}); }
+#endif
+
+/* The transpose of LANES vectors: each round halves the distance between lanes that belong together. */
+static inline void vtranspose(vreal *v)
+{
+    vreal w[LANES];
+    for (int width = 1; width < LANES; width *= 2) {
+        for (int i = 0; i < LANES / 2; i++) {
+            w[2 * i] = vlower_in_turn(v[i], v[i + LANES / 2]);
+            w[2 * i + 1] = vupper_in_turn(v[i], v[i + LANES / 2]);
+        }
+        for (int i = 0; i < LANES; i++)
+            v[i] = w[i];
+    }
+}
+
 static inline vreal vload_some(const real *p, int n) { return n == LANES ? vload(p) : vload_partial(p, n); }
 
 static inline void vstore_some(real *p, vreal v, int n)
