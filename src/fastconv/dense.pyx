@@ -17,8 +17,8 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv.parallel cimport team_size
-from fastconv.product cimport product_rows, run_product
+from fastconv.parallel cimport SMALL_WORK, team_size
+from fastconv.product cimport COLUMNS_MAX, ROWS_MAX, product_rows, run_product
 from fastconv.simd cimport (
     CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload_some, vreal, vset, vstore,
     vstore_some, vtranspose, whole_vectors,
@@ -32,7 +32,7 @@ cdef enum:
     PANEL = 32768               # bytes of a panel: most of the first-level cache
     TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
     IMAGES = 128                # of a forward pass at a time, a multiple of LANES
-    GROUP = 4                   # blocks of rows that stay in the first-level cache while panels change
+    GROUP = 24                  # rows that stay in the first-level cache while panels change
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -48,50 +48,60 @@ cdef struct Product:
     Py_ssize_t left_step
     const real* right
     Py_ssize_t right_step
-    Py_ssize_t right_panel      # from one panel of columns to the next
+    Py_ssize_t right_column     # from one column to the next, where they start panels
     real* target
     Py_ssize_t rows
     Py_ssize_t columns
     Py_ssize_t depth
     bint add
-    bint whole                  # whether whole vectors of `right` may be read and lie well
     # plan
-    int vectors                 # of a panel
-    Py_ssize_t block            # rows at a time
+    bint copies                 # whether panels are copied before use
+    int vectors                 # of the widest panel
     Py_ssize_t step             # terms of a chain
     Py_ssize_t panels
     Py_ssize_t wide             # panels of a task
     Py_ssize_t parts            # of the rows
 
 
-cdef inline void choose_blocks(Py_ssize_t rows, Py_ssize_t columns, int* vectors, Py_ssize_t* block) noexcept nogil:
-    """The block of rows x vectors that covers the result in the fewest cycles.
+cdef inline Py_ssize_t block_rows(Py_ssize_t rows, int vectors) noexcept nogil:
+    """Rows of a block beside so many vectors: all blocks alike."""
+    return ceil_div(rows, ceil_div(rows, product_rows(vectors)))
 
-    One step of its sum costs the most of: two multiply-adds a cycle, two loads a cycle, and the latency of four
-    cycles that too few accumulators do not hide.
+
+cdef inline Py_ssize_t cycles(Py_ssize_t rows, int vectors) noexcept nogil:
+    """What one step of the sums of one panel costs, in eighths of a cycle.
+
+    A block does two multiply-adds a cycle, but takes the latency of four cycles that too few accumulators do not
+    hide; loads take their share of the ports.
     """
-    cdef Py_ssize_t best = 0, cost, blocks, r
-    cdef int v
-    for v in range(1, VECTORS_MAX + 1):
-        blocks = ceil_div(rows, product_rows(v))
-        r = ceil_div(rows, blocks)
-        cost = max(max(r * v, r + v), 8) * blocks * ceil_div(ceil_div(columns, LANES), v)
-        if best == 0 or cost <= best:
-            best = cost
-            block[0] = r
-            vectors[0] = v
+    cdef Py_ssize_t block = block_rows(rows, vectors)
+    return (max(4 * block * vectors, 32) + block + vectors) * ceil_div(rows, block)
+
+
+cdef inline Py_ssize_t first_vector(const Product* g, Py_ssize_t panel) noexcept nogil:
+    """Where a panel starts: they are as equal as can be."""
+    return panel * ceil_div(g.columns, LANES) // g.panels
 
 
 cdef inline void plan(Product* g, Py_ssize_t depth, bint together) noexcept nogil:
-    """Blocks and tasks of products of this shape; `together` keeps all panels of some rows in one task."""
-    cdef Py_ssize_t blocks
-    choose_blocks(g.rows, g.columns, &g.vectors, &g.block)
+    """Panels and tasks of products of this shape; `together` keeps all panels of some rows in one task."""
+    cdef Py_ssize_t all = ceil_div(g.columns, LANES), best = 0, cost, panels, wider
+    cdef int v
+    for v in range(1, COLUMNS_MAX + 1 if g.rows == 1 else VECTORS_MAX + 1):
+        panels = ceil_div(all, v)
+        wider = all % panels
+        cost = wider * cycles(g.rows, <int>(all // panels) + 1) if wider else 0
+        cost += (panels - wider) * cycles(g.rows, <int>(all // panels))
+        if best == 0 or cost <= best:
+            best = cost
+            g.panels = panels
+    g.vectors = <int>ceil_div(all, g.panels)
     g.step = min(<Py_ssize_t>DEPTH, <Py_ssize_t>PANEL // (g.vectors * <Py_ssize_t>VECTOR_BYTES))
     g.step = ceil_div(depth, max(1, ceil_div(depth, g.step)))
-    g.panels = ceil_div(g.columns, g.vectors * LANES)
     g.wide = g.panels if together else 1
-    blocks = ceil_div(g.rows, g.block)
-    g.parts = min(blocks, ceil_div(16, ceil_div(g.panels, g.wide)))
+    g.parts = 1
+    if <double>g.rows * g.columns * depth >= SMALL_WORK:
+        g.parts = min(ceil_div(g.rows, ROWS_MAX), ceil_div(16, ceil_div(g.panels, g.wide)))
 
 
 cdef inline Py_ssize_t tasks_of(const Product* g) noexcept nogil:
@@ -119,36 +129,37 @@ cdef void copy_panel(
 cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept nogil:
     """Some panels of columns for one part of the rows."""
     cdef Py_ssize_t part = task % g.parts, low = task // g.parts * g.wide, high = min(low + g.wide, g.panels)
-    cdef Py_ssize_t blocks = ceil_div(g.rows, g.block), lanes = g.vectors * LANES
-    cdef Py_ssize_t first = part * blocks // g.parts * g.block
-    cdef Py_ssize_t last = min((part + 1) * blocks // g.parts * g.block, g.rows)
-    cdef Py_ssize_t p = 0, depth, group, panel, m, width, right_step
+    cdef Py_ssize_t first = part * g.rows // g.parts, last = (part + 1) * g.rows // g.parts
+    cdef Py_ssize_t p = 0, depth, group, group_end, panel, m, start, width, right_step, block
     cdef const real* right
     cdef int vectors
     while p < g.depth:
         depth = min(g.step, g.depth - p)
         group = first
         while group < last:
+            group_end = min(group + GROUP, last) if g.wide > 1 else last
             for panel in range(low, high):
-                width = min(lanes, g.columns - panel * lanes)
+                start = first_vector(g, panel) * LANES
+                width = min(first_vector(g, panel + 1) * LANES, g.columns) - start
                 vectors = <int>ceil_div(width, LANES)
-                right = g.right + panel * g.right_panel + p * g.right_step
-                right_step = g.right_step
-                if not g.whole or width % LANES:
-                    right_step = vectors * LANES
+                block = block_rows(group_end - group, vectors)
+                right = g.right + start * g.right_column + p * (g.right_step if g.right_step else vectors * LANES)
+                right_step = g.right_step if g.right_step else vectors * LANES
+                if g.copies or width % LANES:
                     if group == first:
-                        copy_panel(right, g.right_step, depth, width, memory, vectors)
+                        copy_panel(right, right_step, depth, width, memory, vectors)
+                    right_step = vectors * LANES
                     right = memory
                 m = group
-                while m < min(group + GROUP * g.block, last):
+                while m < group_end:
                     run_product(
-                        vectors, <int>min(g.block, last - m), depth,
+                        vectors, <int>min(block, group_end - m), depth,
                         g.left + m * g.left_row + p * g.left_step, g.left_row, g.left_step, right, right_step,
-                        g.target + m * g.columns + panel * lanes, g.columns,
+                        g.target + m * g.columns + start, g.columns,
                         <int>(width - (vectors - 1) * LANES), p > 0 or g.add,
                     )
-                    m += g.block
-            group += GROUP * g.block
+                    m += block
+            group = group_end
         p += g.step
 
 
@@ -253,48 +264,52 @@ cdef void finish(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_
         o += LANES
 
 
+cdef void transpose_panel(
+    const Forward* f, const Product* g, Py_ssize_t first, Py_ssize_t start, Py_ssize_t panel, real* packed,
+) noexcept nogil:
+    """One panel of the transpose of x: g.depth terms from `start` on of the images from `first` on."""
+    cdef Py_ssize_t low = first_vector(g, panel), high = first_vector(g, panel + 1), v
+    for v in range(low, high):
+        transpose_rows(
+            f.x + (first + v * LANES) * f.inputs + start, f.inputs, f.images - first - v * LANES, g.depth,
+            packed + low * LANES * g.depth + (v - low) * LANES, (high - low) * LANES,
+        )
+
+
 cdef void transposed_band(
-    const Forward* f, Product* g, Py_ssize_t first, real* packed, real* sums, real* memory, int team,
+    const Forward* f, Product* g, Py_ssize_t first, real* packed, real* sums, int team,
 ) noexcept nogil:
     """y of the IMAGES images from `first` on."""
-    cdef Py_ssize_t images = min(<Py_ssize_t>IMAGES, f.images - first), vectors = ceil_div(images, LANES)
-    cdef Py_ssize_t lanes = g.vectors * LANES, depth, start = 0, v
-    g.columns = vectors * LANES
-    g.panels = ceil_div(g.columns, lanes)
-    g.wide = g.panels
+    cdef Py_ssize_t images = min(<Py_ssize_t>IMAGES, f.images - first), depth, start = 0, v
+    g.columns = whole_vectors(images)
+    plan(g, f.inputs, True)
     g.right = packed
-    g.right_step = lanes
+    g.right_step = 0
     g.target = sums
     # Terms whose images, transposed, fill a part of the cache.
-    depth = max(<Py_ssize_t>1, <Py_ssize_t>TRANSPOSED // (g.panels * lanes * <Py_ssize_t>sizeof(real)) // g.step)
+    depth = max(<Py_ssize_t>1, <Py_ssize_t>TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real)) // g.step)
     depth = min(depth * g.step, f.inputs)
-    g.right_panel = depth * lanes
     while start < f.inputs:
         g.depth = min(depth, f.inputs - start)
+        g.right_column = g.depth
         g.left = f.weight + start
         g.add = start > 0
         if team == 1:
-            for v in range(vectors):
-                transpose_rows(
-                    f.x + (first + v * LANES) * f.inputs + start, f.inputs, images - v * LANES, g.depth,
-                    packed + v // g.vectors * g.right_panel + v % g.vectors * LANES, lanes,
-                )
+            for v in range(g.panels):
+                transpose_panel(f, g, first, start, v, packed)
         else:
-            for v in prange(vectors, num_threads=team, schedule="static"):
-                transpose_rows(
-                    f.x + (first + v * LANES) * f.inputs + start, f.inputs, images - v * LANES, g.depth,
-                    packed + v // g.vectors * g.right_panel + v % g.vectors * LANES, lanes,
-                )
-        run(g, memory, team)
+            for v in prange(g.panels, num_threads=team, schedule="static"):
+                transpose_panel(f, g, first, start, v, packed)
+        run(g, NULL, team)
         start += depth
-    for v in range(vectors):
+    for v in range(g.columns // LANES):
         finish(f, sums, g.columns, first, first + v * LANES)
 
 
 cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
     """-1 where memory is short."""
     cdef Product g
-    cdef Py_ssize_t first = 0, block, blocks, task, images = min(<Py_ssize_t>IMAGES, f.images), packed_size, sums_size
+    cdef Py_ssize_t first = 0, block, blocks, task, packed_size
     cdef double work = <double>f.images * f.inputs * f.outputs
     cdef void* memory
     cdef real* packed
@@ -313,21 +328,17 @@ cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
     g.left_row = f.inputs
     g.left_step = 1
     g.rows = f.outputs
-    g.columns = images
-    g.whole = True
+    g.columns = whole_vectors(min(<Py_ssize_t>IMAGES, f.images))
+    g.copies = False
     plan(&g, f.inputs, True)
     team = team_size(work, tasks_of(&g), threads)
-    packed_size = max(
-        g.panels * g.vectors * LANES * g.step,
-        min(<Py_ssize_t>TRANSPOSED // <Py_ssize_t>sizeof(real), g.panels * g.vectors * LANES * f.inputs),
-    )
-    sums_size = f.outputs * whole_vectors(images)
-    memory = malloc((packed_size + sums_size) * sizeof(real) + CACHE_LINE)
+    packed_size = g.columns * min(f.inputs, max(g.step, TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real))))
+    memory = malloc((packed_size + g.rows * g.columns) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
     packed = aligned(memory)
     while first < f.images:
-        transposed_band(f, &g, first, packed, packed + packed_size, NULL, team)
+        transposed_band(f, &g, first, packed, packed + packed_size, team)
         first += IMAGES
     free(memory)
     return 0
@@ -344,9 +355,9 @@ cdef int gradient(Product* g, int threads) noexcept nogil:
         return 0
     plan(g, g.depth, False)
     g.right_step = g.columns
-    g.right_panel = g.vectors * LANES
+    g.right_column = 1
     g.add = False
-    g.whole = True
+    g.copies = False
     team = team_size(<double>g.rows * g.columns * g.depth, tasks_of(g), threads)
     memory = malloc(team * panel_size(g) * sizeof(real) + CACHE_LINE)
     if memory == NULL:

@@ -19,19 +19,20 @@ from fastconv.tile cimport tile_rows
 # many rows and the panel's lines beside them.
 cdef enum:
     ROWS_MAX = 10
+    COLUMNS_MAX = 8             # vectors of columns, of a single row
 
 
 cdef inline int product_rows(int vectors) noexcept nogil:
-    """The most rows that a block may have beside so many vectors of columns."""
-    return min(<int>ROWS_MAX, tile_rows(vectors))
+    """The most rows that a block may have beside so many vectors of columns: one beside more than four."""
+    return min(<int>ROWS_MAX, tile_rows(vectors)) if vectors <= 4 else 1
 
 
 cdef inline void product(
     const int rows, const int vectors, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
 ) noexcept nogil:
-    cdef vreal acc[10][4]
-    cdef vreal row[4]
+    cdef vreal acc[10][8]
+    cdef vreal row[8]
     cdef vreal sums
     cdef real weight
     cdef Py_ssize_t p
@@ -97,5 +98,13 @@ cdef inline void run_product(
         product_of(2, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 3:
         product_of(3, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
-    else:
+    elif vectors == 4:
         product_of(4, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 5:
+        product(1, 5, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 6:
+        product(1, 6, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 7:
+        product(1, 7, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    else:
+        product(1, 8, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
