@@ -12,6 +12,7 @@ order and were validated by the caller.
 """
 
 from cython.parallel cimport prange, threadid
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -33,6 +34,8 @@ cdef enum:
     TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
     IMAGES = 128                # of a forward pass at a time, a multiple of LANES
     GROUP = 24                  # rows that stay in the first-level cache while panels change
+    COPIED = 6                  # blocks of rows for which the copy of a panel that lies badly pays
+    ALIASED = 1024              # bytes between rows that then share a quarter of the sets of the first-level cache
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -100,8 +103,8 @@ cdef inline void plan(Product* g, Py_ssize_t depth, bint together) noexcept nogi
     g.step = ceil_div(depth, max(1, ceil_div(depth, g.step)))
     g.wide = g.panels if together else 1
     g.parts = 1
-    if <double>g.rows * g.columns * depth >= SMALL_WORK:
-        g.parts = min(ceil_div(g.rows, ROWS_MAX), ceil_div(16, ceil_div(g.panels, g.wide)))
+    if <double>g.rows * g.columns * depth >= SMALL_WORK:  # each part of the rows copies its panels anew
+        g.parts = min(ceil_div(g.rows, ROWS_MAX), 16 if together else ceil_div(6, g.panels))
 
 
 cdef inline Py_ssize_t tasks_of(const Product* g) noexcept nogil:
@@ -346,6 +349,12 @@ cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
 
 # ---- gradients ----------------------------------------------------------------------------------------
 
+cdef inline bint lies_badly(const Product* g) noexcept nogil:
+    """Whether loads of panels would cross cache lines, or their rows meet in few sets of the cache."""
+    cdef Py_ssize_t step = g.right_step * <Py_ssize_t>sizeof(real)
+    return <uintptr_t>g.right % VECTOR_BYTES != 0 or step % VECTOR_BYTES != 0 or step % ALIASED == 0
+
+
 cdef int gradient(Product* g, int threads) noexcept nogil:
     """Plan and run a product whose right factor lies as it is; -1 where memory is short."""
     cdef void* memory
@@ -357,7 +366,7 @@ cdef int gradient(Product* g, int threads) noexcept nogil:
     g.right_step = g.columns
     g.right_column = 1
     g.add = False
-    g.copies = False
+    g.copies = ceil_div(g.rows, product_rows(g.vectors)) >= COPIED and lies_badly(g)
     team = team_size(<double>g.rows * g.columns * g.depth, tasks_of(g), threads)
     memory = malloc(team * panel_size(g) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
