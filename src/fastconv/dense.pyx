@@ -21,8 +21,8 @@ cimport numpy as cnp
 from fastconv.parallel cimport SMALL_WORK, team_size
 from fastconv.product cimport COLUMNS_MAX, ROWS_MAX, product_rows, run_product
 from fastconv.simd cimport (
-    CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload_some, vreal, vset, vstore,
-    vstore_some, vtranspose, whole_vectors,
+    CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload, vload_partial, vload_some,
+    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, run_dots
 
@@ -34,7 +34,7 @@ cdef enum:
     TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
     IMAGES = 128                # of a forward pass at a time, a multiple of LANES
     GROUP = 24                  # rows that stay in the first-level cache while panels change
-    COPIED = 6                  # blocks of rows for which the copy of a panel that lies badly pays
+    COPIED = 3                  # blocks of rows for which the copy of a panel that lies badly pays
     ALIASED = 1024              # bytes between rows that then share a quarter of the sets of the first-level cache
 
 
@@ -349,6 +349,33 @@ cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
 
 # ---- gradients ----------------------------------------------------------------------------------------
 
+cdef void outer_task(const Product* g, Py_ssize_t m, Py_ssize_t end) noexcept nogil:
+    """Rows m .. end of an outer product, which are multiples of one row: written in the order of memory."""
+    cdef Py_ssize_t j
+    cdef vreal factor
+    cdef real* target
+    while m < end:
+        factor = vset(g.left[m * g.left_row])
+        target = g.target + m * g.columns
+        j = 0
+        while j + LANES <= g.columns:
+            vstore(target + j, factor * vload(g.right + j))
+            j += LANES
+        if j < g.columns:
+            vstore_partial(target + j, factor * vload_partial(g.right + j, <int>(g.columns - j)), <int>(g.columns - j))
+        m += 1
+
+
+cdef void outer(const Product* g, int threads) noexcept nogil:
+    cdef Py_ssize_t blocks = ceil_div(g.rows, ROWS_MAX), block
+    cdef int team = team_size(<double>g.rows * g.columns, blocks, threads)
+    if team == 1:
+        outer_task(g, 0, g.rows)
+    else:
+        for block in prange(blocks, num_threads=team, schedule="static"):
+            outer_task(g, block * ROWS_MAX, min((block + 1) * ROWS_MAX, g.rows))
+
+
 cdef inline bint lies_badly(const Product* g) noexcept nogil:
     """Whether loads of panels would cross cache lines, or their rows meet in few sets of the cache."""
     cdef Py_ssize_t step = g.right_step * <Py_ssize_t>sizeof(real)
@@ -361,6 +388,9 @@ cdef int gradient(Product* g, int threads) noexcept nogil:
     cdef int team
     if g.depth == 0:
         memset(g.target, 0, g.rows * g.columns * sizeof(real))
+        return 0
+    if g.depth == 1:
+        outer(g, threads)
         return 0
     plan(g, g.depth, False)
     g.right_step = g.columns
