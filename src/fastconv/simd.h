@@ -173,24 +173,49 @@ static inline double sum_of(const real *p, ptrdiff_t count)
 
 static inline vreal vselect(vint mask, vreal yes, vreal no) { return (vreal)((mask & (vint)yes) | (~mask & (vint)no)); }
 
-/* Every second lane of a and b, one after the other. */
-static inline vreal veven(vreal a, vreal b)
-{
+/* Every second lane of a and b, one after the other, from the first or from the second on. */
 #if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15
 #elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
 #define EVEN_LANES 0, 2, 4, 6
+#define ODD_LANES 1, 3, 5, 7
 #else
 #define EVEN_LANES 0, 2
+#define ODD_LANES 1, 3
 #endif
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, EVEN_LANES);
+static inline vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, EVEN_LANES); }
+static inline vreal vodd(vreal a, vreal b) { return __builtin_shufflevector(a, b, ODD_LANES); }
 #else
-    return __builtin_shuffle(a, b, (vint){EVEN_LANES});
+static inline vreal veven(vreal a, vreal b) { return __builtin_shuffle(a, b, (vint){EVEN_LANES}); }
+static inline vreal vodd(vreal a, vreal b) { return __builtin_shuffle(a, b, (vint){ODD_LANES}); }
+#endif
+
+/* Lanes of a (0 .. LANES - 1) and b (LANES .. 2 LANES - 1) by number. */
+#if defined(__AVX512F__)
+enum { PERMUTES = 1 };
+static inline vreal vpermute(vreal a, vreal b, vint lanes)
+{
+#if defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_permutex2var_pd((__m512d)a, (__m512i)lanes, (__m512d)b);
+#else
+    return (vreal)_mm512_permutex2var_ps((__m512)a, (__m512i)lanes, (__m512)b);
 #endif
 }
+#else
+enum { PERMUTES = 0 }; /* several instructions: never called */
+static inline vreal vpermute(vreal a, vreal b, vint lanes)
+{
+    vreal v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = lanes[i] < LANES ? a[lanes[i]] : b[lanes[i] - LANES];
+    return v;
+}
+#endif
 
 /* The lower halves of a and b, lane by lane in turn: a0 b0 a1 b1 ...; and their upper halves. */
 #if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
@@ -266,8 +291,50 @@ static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
     return v;
 }
 
+/* n <= LANES pairs of neighbours: the first of each, and the second of each. */
+static inline void vload_pairs(const real *p, int n, vreal *first, vreal *second)
+{
+    vreal low = {0}, high = {0};
+    if (2 * n >= LANES) {
+        low = vload(p);
+        high = vload_some(p + LANES, 2 * n - LANES);
+    } else {
+        low = vload_partial(p, 2 * n);
+    }
+    *first = veven(low, high);
+    *second = vodd(low, high);
+}
+
+static inline void vstore_pairs(real *p, vreal first, vreal second, int n)
+{
+    const vreal low = vlower_in_turn(first, second), high = vupper_in_turn(first, second);
+    if (2 * n >= LANES) {
+        vstore(p, low);
+        vstore_some(p + LANES, high, 2 * n - LANES);
+    } else {
+        vstore_partial(p, low, 2 * n);
+    }
+}
+
 /* Lanes where `best` stays before `value`: NaN is larger than every number, and of equals the first stays. */
 static inline vint vstays(vreal best, vreal value) { return (value <= best) | (best != best); }
+
+/* The larger of two, NaN being larger than every number. */
+static inline vreal vmaximum(vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    const __mmask8 nan = _mm512_cmp_pd_mask((__m512d)b, (__m512d)b, _CMP_UNORD_Q);
+    return (vreal)_mm512_mask_mov_pd(_mm512_max_pd((__m512d)b, (__m512d)a), nan, (__m512d)b);
+#elif defined(__AVX512F__)
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_UNORD_Q);
+    return (vreal)_mm512_mask_mov_ps(_mm512_max_ps((__m512)b, (__m512)a), nan, (__m512)b);
+#else
+    return vselect(vstays(a, b), a, b);
+#endif
+}
+
+/* v where the mask is set, else zero. */
+static inline vreal vkeep(vint mask, vreal v) { return (vreal)(mask & (vint)v); }
 
 static inline vint vset_int(ireal s) { return s - (vint){0}; }
 
