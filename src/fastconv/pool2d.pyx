@@ -12,13 +12,13 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport (
-    CACHE_LINE, LANES, PERMUTES, aligned, ireal, real, sum_of, vint, vkeep, vload, vload_int, vload_pairs,
+    CACHE_LINE, LANES, PERMUTES, aligned, ireal, real, sum_of, vcopy, vint, vkeep, vload, vload_int, vload_pairs,
     vload_some, vload_strided, vmaximum, vpermute, vreal, vselect, vselect_int, vset, vset_int, vstays, vstore,
     vstore_int, vstore_pairs, vstore_some, whole_vectors,
 )
@@ -112,7 +112,7 @@ cdef inline Rows rows_of(const Window* g, const real* x, Py_ssize_t oh, real edg
         for r in range(rows.count):
             for i in range(start):
                 buffer[r * g.row_size + i] = edge
-            memcpy(buffer + r * g.row_size + start, source + start, (end - start) * sizeof(real))
+            vcopy(buffer + r * g.row_size + start, source + start, end - start)
             for i in range(end, g.row_size):
                 buffer[r * g.row_size + i] = edge
             source += rows.step
@@ -122,7 +122,7 @@ cdef inline Rows rows_of(const Window* g, const real* x, Py_ssize_t oh, real edg
 
 
 cdef inline Py_ssize_t buffer_size(const Window* g) noexcept nogil:
-    return whole_vectors(min(g.kernel_h, g.height) * g.row_size) if g.padded else 0
+    return whole_vectors(min(g.kernel_h, g.height) * g.row_size + g.stride_w * LANES) if g.padded else 0
 
 
 cdef inline vreal combined(const bint largest, vreal a, vreal b) noexcept nogil:
@@ -348,7 +348,7 @@ cdef void winner_row(
     cdef vint stays, place
     cdef int count
     while i < g.out_width:
-        count = <int>min(<Py_ssize_t>LANES, g.out_width - i)
+        count = LANES if g.padded else <int>min(<Py_ssize_t>LANES, g.out_width - i)  # a copy has whole vectors
         best = vset(-INFINITY)
         place = vset_int(<ireal>(rows.input_row * g.width)) + vload_int(start + i)
         for r in range(rows.count):
