@@ -112,6 +112,20 @@ static inline vreal vload_partial(const real *p, int n)
 #endif
 }
 
+/* The first n < LANES elements at p, `rest` after them. */
+static inline vreal vload_padded(const real *p, int n, real rest)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_mask_loadu_pd((__m512d)vset(rest), (__mmask8)((1u << n) - 1u), p);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_mask_loadu_ps((__m512)vset(rest), (__mmask16)((1u << n) - 1u), p);
+#else
+    vreal v = vset(rest);
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+#endif
+}
+
 static inline void vstore_partial(real *p, vreal v, int n)
 {
 #if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
@@ -120,6 +134,20 @@ static inline void vstore_partial(real *p, vreal v, int n)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
 #else
     memcpy(p, &v, (size_t)n * sizeof(real));
+#endif
+}
+
+/* The first n <= LANES lanes, zeros after them. */
+static inline vreal vfirst(vreal v, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_maskz_mov_pd((__mmask8)((1u << n) - 1u), (__m512d)v);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    vreal first = {0};
+    memcpy(&first, &v, (size_t)n * sizeof(real));
+    return first;
 #endif
 }
 
@@ -141,6 +169,23 @@ static inline real vsum(vreal v)
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
             part[i] += part[i + width];
+    return part[0];
+#endif
+}
+
+/* The largest lane; whether NaN counts is not said. */
+static inline real vmax(vreal v)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return _mm512_reduce_max_pd((__m512d)v);
+#elif defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    real part[LANES];
+    memcpy(part, &v, sizeof v);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            part[i] = part[i] < part[i + width] ? part[i + width] : part[i];
     return part[0];
 #endif
 }
@@ -370,8 +415,8 @@ static inline vreal vround(vreal x)
     return (x + magic) - magic; /* value-changing reassociation is off in every build */
 }
 
-/* e^r - 1 on |r| <= ln(2)/2 and the n of x = n ln(2) + r. The polynomial is the Taylor series of
- * (e^r - 1 - r)/r^2, long enough that its remainder is below half an ulp on that interval. */
+/* e^r - 1 on |r| <= ln(2)/2 and the n of x = n ln(2) + r. The polynomial stands for (e^r - 1 - r)/r^2: in double its
+ * Taylor series, in float the minimax polynomial of the Cephes library; what it leaves is below half an ulp. */
 static inline vreal vexpm1_reduced(vreal x, vreal *n_out)
 {
 #if defined(FASTCONV_DOUBLE)
@@ -385,19 +430,36 @@ static inline vreal vexpm1_reduced(vreal x, vreal *n_out)
     p = p * r + 1.0 / 362880.0;
     p = p * r + 1.0 / 40320.0;
     p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
 #else
     const vreal n = vround(x * 1.44269504f);
     const vreal r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    vreal p = vset(1.0f / 40320.0f);
-    p = p * r + 1.0f / 5040.0f;
+    vreal p = vset(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
 #endif
-    p = p * r + (real)(1.0 / 720.0);
-    p = p * r + (real)(1.0 / 120.0);
-    p = p * r + (real)(1.0 / 24.0);
-    p = p * r + (real)(1.0 / 6.0);
-    p = p * r + (real)0.5;
     *n_out = n;
     return r + r * r * p;
+}
+
+/* x between low and high; NaN stays. */
+static inline vreal vclamp(vreal x, real low, real high)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_max_pd((__m512d)vset(low), _mm512_min_pd((__m512d)vset(high), (__m512d)x));
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_max_ps((__m512)vset(low), _mm512_min_ps((__m512)vset(high), (__m512)x));
+#else
+    x = vselect(x > high, vset(high), x);
+    return vselect(x < low, vset(low), x);
+#endif
 }
 
 /* e^x over the whole range: overflow gives infinity, underflow is gradual, NaN stays NaN. */
@@ -408,21 +470,43 @@ static inline vreal vexp(vreal x)
 #else
     const real highest = 88.73f, lowest = -104.0f;
 #endif
-    vreal clamped = vselect(x > highest, vset(highest), x);
-    clamped = vselect(clamped < lowest, vset(lowest), clamped);
     vreal n;
-    const vreal e = vexpm1_reduced(clamped, &n) + 1;
+    const vreal e = vexpm1_reduced(vclamp(x, lowest, highest), &n) + 1;
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_scalef_pd((__m512d)e, (__m512d)n);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_scalef_ps((__m512)e, (__m512)n);
+#else
     /* 2^n in two factors, each a normal number, so that subnormal results are rounded once. */
     const vreal half = vround(n * (real)0.5);
     const vreal scaled = e * vpow2(half) * vpow2(n - half);
     return vselect(x == x, scaled, x);
+#endif
+}
+
+/* a / b for 1 <= b <= 2, to within an ulp: Newton's steps from an estimate take half the time of a division. */
+static inline vreal vdivide(vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    vreal inverse = (vreal)_mm512_rcp14_pd((__m512d)b);
+    inverse += inverse * (1 - b * inverse);
+#elif defined(__AVX512F__)
+    vreal inverse = (vreal)_mm512_rcp14_ps((__m512)b);
+#endif
+#if defined(__AVX512F__)
+    inverse += inverse * (1 - b * inverse);
+    const vreal quotient = a * inverse;
+    return quotient + inverse * (a - b * quotient);
+#else
+    return a / b;
+#endif
 }
 
 /* 1 / (1 + e^-x), from e^-|x| so that nothing overflows and small results keep their digits. */
 static inline vreal vsigmoid(vreal x)
 {
     const vreal e = vexp(-vabs(x));
-    return vselect(x < 0, e, vset(1)) / (1 + e);
+    return vdivide(vselect(x < 0, e, vset(1)), 1 + e);
 }
 
 /* tanh|x| = -m / (m + 2) with m = e^(-2|x|) - 1, which is exact to the last digits near zero too. */
@@ -433,15 +517,12 @@ static inline vreal vtanh(vreal x)
 #else
     const real saturation = 10;
 #endif
-    vreal a = vabs(x);
-    a = vselect(a > saturation, vset(saturation), a);
     vreal n;
-    const vreal p = vexpm1_reduced(-2 * a, &n);
+    const vreal p = vexpm1_reduced(-2 * vclamp(vabs(x), 0, saturation), &n); /* NaN where x is */
     const vreal scale = vpow2(n);
     const vreal m = scale * p + (scale - 1);
-    const vreal t = -m / (m + 2);
-    const vint sign = (vint)vset((real)-0.0);
-    return vselect(x == x, (vreal)(((vint)t & ~sign) | ((vint)x & sign)), x);
+    const vint t = (vint)vdivide(m, m + 2), sign = (vint)vset((real)-0.0);
+    return (vreal)((t & ~sign) | ((vint)x & sign));
 }
 
 /* The activations that a kernel can apply as it stores. The numbers are those of python's _validation. */

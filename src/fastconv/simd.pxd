@@ -18,6 +18,10 @@ cdef extern from "simd.h" nogil:
     enum: DOT_COLUMNS
     enum: VECTOR_BYTES
     enum: LINEAR
+    enum: RELU
+    enum: LEAKY_RELU
+    enum: SIGMOID
+    enum: TANH
     enum: CACHE_LINE
     enum: HALVES
     enum: PERMUTES
@@ -32,6 +36,9 @@ cdef extern from "simd.h" nogil:
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
     void vtranspose(vreal* v) noexcept
+    vreal vload_padded(const real* p, int n, real rest) noexcept
+    real vmax(vreal v) noexcept
+    vreal vfirst(vreal v, int n) noexcept
     vreal vpermute(vreal a, vreal b, vint lanes) noexcept
     void vload_pairs(const real* p, int n, vreal* first, vreal* second) noexcept
     void vstore_pairs(real* p, vreal first, vreal second, int n) noexcept
