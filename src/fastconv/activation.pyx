@@ -9,9 +9,10 @@ from cython.parallel cimport prange
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
+from fastconv.row cimport largest, softmax_of
 from fastconv.simd cimport (
-    LANES, real, vactivate, vactivate_backward, vexp, vload, vload_partial, vreal, vset, vstore, vstore_partial,
-    vsum,
+    LANES, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, real, vactivate, vactivate_backward, vload, vload_partial, vreal,
+    vset, vstore, vstore_partial, vsum,
 )
 
 cnp.import_array()
@@ -21,32 +22,63 @@ cdef enum:
     WORK_PER_ELEMENT = 4        # in multiply-adds, for the choice of a team
 
 
-cdef void activate_block(const real* x, real* y, Py_ssize_t count, int activation, real slope) noexcept nogil:
+cdef inline void activate_each(
+    const real* x, real* y, Py_ssize_t count, const int activation, real slope,
+) noexcept nogil:
     cdef Py_ssize_t i = 0
+    cdef int rest
     while i + LANES <= count:
         vstore(y + i, vactivate(vload(x + i), activation, slope))
         i += LANES
-    if i < count:
-        vstore_partial(
-            y + i, vactivate(vload_partial(x + i, <int>(count - i)), activation, slope), <int>(count - i)
-        )
+    rest = <int>(count - i)
+    if rest:
+        vstore_partial(y + i, vactivate(vload_partial(x + i, rest), activation, slope), rest)
 
 
-cdef void activate_block_backward(
-    const real* grad_y, const real* y, real* grad_x, Py_ssize_t count, int activation, real slope,
+cdef void activate_block(const real* x, real* y, Py_ssize_t count, int activation, real slope) noexcept nogil:
+    """The activation as a literal, so that no loop chooses for each vector."""
+    if activation == RELU:
+        activate_each(x, y, count, RELU, slope)
+    elif activation == LEAKY_RELU:
+        activate_each(x, y, count, LEAKY_RELU, slope)
+    elif activation == SIGMOID:
+        activate_each(x, y, count, SIGMOID, slope)
+    elif activation == TANH:
+        activate_each(x, y, count, TANH, slope)
+    else:
+        activate_each(x, y, count, LINEAR, slope)
+
+
+cdef inline void activate_each_backward(
+    const real* grad_y, const real* y, real* grad_x, Py_ssize_t count, const int activation, real slope,
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     cdef int rest
     while i + LANES <= count:
         vstore(grad_x + i, vactivate_backward(vload(grad_y + i), vload(y + i), activation, slope))
         i += LANES
-    if i < count:
-        rest = <int>(count - i)
+    rest = <int>(count - i)
+    if rest:
         vstore_partial(
             grad_x + i,
             vactivate_backward(vload_partial(grad_y + i, rest), vload_partial(y + i, rest), activation, slope),
             rest,
         )
+
+
+cdef void activate_block_backward(
+    const real* grad_y, const real* y, real* grad_x, Py_ssize_t count, int activation, real slope,
+) noexcept nogil:
+    if activation == RELU:
+        activate_each_backward(grad_y, y, grad_x, count, RELU, slope)
+    elif activation == LEAKY_RELU:
+        activate_each_backward(grad_y, y, grad_x, count, LEAKY_RELU, slope)
+    elif activation == SIGMOID:
+        activate_each_backward(grad_y, y, grad_x, count, SIGMOID, slope)
+    elif activation == TANH:
+        activate_each_backward(grad_y, y, grad_x, count, TANH, slope)
+    else:
+        activate_each_backward(grad_y, y, grad_x, count, LINEAR, slope)
 
 
 def forward(cnp.ndarray x not None, cnp.ndarray y not None, int activation, double slope, int threads):
@@ -88,38 +120,27 @@ def backward(
 
 
 cdef void softmax_row(const real* x, real* y, Py_ssize_t count) noexcept nogil:
-    """y = e^(x - max x) / sum e^(x - max x): no exponent is positive, so nothing overflows."""
-    cdef real highest = x[0], total = 0
-    cdef vreal value, sums = vset(0)
-    cdef Py_ssize_t i
-    cdef int rest
-    for i in range(1, count):
-        highest = highest if x[i] <= highest or highest != highest else x[i]
-    i = 0
-    while i + LANES <= count:
-        value = vexp(vload(x + i) - vset(highest))
-        sums = sums + value
-        vstore(y + i, value)
-        i += LANES
-    total = vsum(sums)
-    rest = <int>(count - i)
-    if rest:
-        vstore_partial(y + i, vexp(vload_partial(x + i, rest) - vset(highest)), rest)
-        while i < count:
-            total += y[i]
-            i += 1
-    for i in range(count):
-        y[i] /= total
+    softmax_of(x, largest(x, count), 1, y, count)
 
 
 cdef void softmax_row_backward(const real* grad_y, const real* y, real* grad_x, Py_ssize_t count) noexcept nogil:
     """grad_x = y * (grad_y - <grad_y, y>)."""
-    cdef real total = 0
-    cdef Py_ssize_t i
-    for i in range(count):
-        total += grad_y[i] * y[i]
-    for i in range(count):
-        grad_x[i] = y[i] * (grad_y[i] - total)
+    cdef vreal sums = vset(0), total
+    cdef Py_ssize_t i = 0
+    cdef int rest
+    while i + LANES <= count:
+        sums = sums + vload(grad_y + i) * vload(y + i)
+        i += LANES
+    rest = <int>(count - i)
+    if rest:
+        sums = sums + vload_partial(grad_y + i, rest) * vload_partial(y + i, rest)
+    total = vset(vsum(sums))
+    i = 0
+    while i + LANES <= count:
+        vstore(grad_x + i, vload(y + i) * (vload(grad_y + i) - total))
+        i += LANES
+    if rest:
+        vstore_partial(grad_x + i, vload_partial(y + i, rest) * (vload_partial(grad_y + i, rest) - total), rest)
 
 
 def softmax_forward(cnp.ndarray x not None, cnp.ndarray y not None, int threads):

@@ -1,33 +1,179 @@
 """The dense layer, y = activation(x weight^T + bias): forward and its three gradients.
 
-    forward        y[n, o]      = sum_i x[n, i] weight[o, i]        both rows run along i: `dots`
-    grad_x         grad_x[n, i] = sum_o grad_y[n, o] weight[o, i]   rows of weight as they lie: `tile`
-    grad_weight    gw[o, i]     = sum_n grad_y[n, o] x[n, i]        rows of x as they lie: `tile`
+    forward        y[n, o]      = sum_i x[n, i] weight[o, i]        both rows run along i
+    grad_x         grad_x[n, i] = sum_o grad_y[n, o] weight[o, i]   rows of weight as they lie
+    grad_weight    gw[o, i]     = sum_n grad_y[n, o] x[n, i]        rows of x as they lie
     grad_bias      gb[o]        = sum_n grad_y[n, o]
 
-so no matrix is ever transposed; the tile's small left factor is packed. Arrays are C order and were validated
-by the caller.
+The gradients are matrix products whose right factor has its columns side by side, as `product` wants them. Forward
+has not: it computes the transpose of y, weight times the transpose of x, so that the weights, which may be many
+times as large as the rest, are read where they lie and once. For a few images it is dot products. Arrays are C
+order and were validated by the caller.
 """
 
 from cython.parallel cimport prange, threadid
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv.parallel cimport team_size
-from fastconv.simd cimport DOT_COLUMNS, DOT_ROWS, LANES, real, vactivate, vload_some, vreal, vset, vstore_some
-from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_tile
+from fastconv.parallel cimport SMALL_WORK, team_size
+from fastconv.product cimport COLUMNS_MAX, ROWS_MAX, product_rows, run_product
+from fastconv.simd cimport (
+    CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload, vload_partial, vload_some,
+    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose, whole_vectors,
+)
+from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, run_dots
 
 cnp.import_array()
 
 cdef enum:
-    BAND = 48                   # rows of x in a forward task
     CHAIN = 256                 # additions in one chain, so that rounding errors do not grow with the sum
+    PANEL = 32768               # bytes of a panel: most of the first-level cache
+    TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
+    IMAGES = 128                # of a forward pass at a time, a multiple of LANES
+    GROUP = 24                  # rows that stay in the first-level cache while panels change
+    COPIED = 3                  # blocks of rows for which the copy of a panel that lies badly pays
+    ALIASED = 1024              # bytes between rows that then share a quarter of the sets of the first-level cache
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+# ---- products -----------------------------------------------------------------------------------------
+
+cdef struct Product:
+    # target[m, j] = sum over p of left[m*left_row + p*left_step] * right[p*right_step + j], or += the same
+    const real* left
+    Py_ssize_t left_row
+    Py_ssize_t left_step
+    const real* right
+    Py_ssize_t right_step
+    Py_ssize_t right_column     # from one column to the next, where they start panels
+    real* target
+    Py_ssize_t rows
+    Py_ssize_t columns
+    Py_ssize_t depth
+    bint add
+    # plan
+    bint copies                 # whether panels are copied before use
+    int vectors                 # of the widest panel
+    Py_ssize_t step             # terms of a chain
+    Py_ssize_t panels
+    Py_ssize_t wide             # panels of a task
+    Py_ssize_t parts            # of the rows
+
+
+cdef inline Py_ssize_t block_rows(Py_ssize_t rows, int vectors) noexcept nogil:
+    """Rows of a block beside so many vectors: all blocks alike."""
+    return ceil_div(rows, ceil_div(rows, product_rows(vectors)))
+
+
+cdef inline Py_ssize_t cycles(Py_ssize_t rows, int vectors) noexcept nogil:
+    """What one step of the sums of one panel costs, in eighths of a cycle.
+
+    A block does two multiply-adds a cycle, but takes the latency of four cycles that too few accumulators do not
+    hide; loads take their share of the ports.
+    """
+    cdef Py_ssize_t block = block_rows(rows, vectors)
+    return (max(4 * block * vectors, 32) + block + vectors) * ceil_div(rows, block)
+
+
+cdef inline Py_ssize_t first_vector(const Product* g, Py_ssize_t panel) noexcept nogil:
+    """Where a panel starts: they are as equal as can be."""
+    return panel * ceil_div(g.columns, LANES) // g.panels
+
+
+cdef inline void plan(Product* g, Py_ssize_t depth, bint together) noexcept nogil:
+    """Panels and tasks of products of this shape; `together` keeps all panels of some rows in one task."""
+    cdef Py_ssize_t all = ceil_div(g.columns, LANES), best = 0, cost, panels, wider
+    cdef int v
+    for v in range(1, COLUMNS_MAX + 1 if g.rows == 1 else VECTORS_MAX + 1):
+        panels = ceil_div(all, v)
+        wider = all % panels
+        cost = wider * cycles(g.rows, <int>(all // panels) + 1) if wider else 0
+        cost += (panels - wider) * cycles(g.rows, <int>(all // panels))
+        if best == 0 or cost <= best:
+            best = cost
+            g.panels = panels
+    g.vectors = <int>ceil_div(all, g.panels)
+    g.step = min(<Py_ssize_t>DEPTH, <Py_ssize_t>PANEL // (g.vectors * <Py_ssize_t>VECTOR_BYTES))
+    g.step = ceil_div(depth, max(1, ceil_div(depth, g.step)))
+    g.wide = g.panels if together else 1
+    g.parts = 1
+    if <double>g.rows * g.columns * depth >= SMALL_WORK:  # each part of the rows copies its panels anew
+        g.parts = min(ceil_div(g.rows, ROWS_MAX), 16 if together else ceil_div(6, g.panels))
+
+
+cdef inline Py_ssize_t tasks_of(const Product* g) noexcept nogil:
+    return ceil_div(g.panels, g.wide) * g.parts
+
+
+cdef inline Py_ssize_t panel_size(const Product* g) noexcept nogil:
+    """Elements that each thread needs for a copy of a panel."""
+    return g.step * g.vectors * LANES
+
+
+cdef void copy_panel(
+    const real* source, Py_ssize_t source_step, Py_ssize_t depth, Py_ssize_t width, real* target, int vectors,
+) noexcept nogil:
+    """A panel with zeros after its last column."""
+    cdef Py_ssize_t p
+    cdef int j
+    for p in range(depth):
+        for j in range(vectors):
+            vstore(target + j * LANES, vload_some(source + j * LANES, <int>min(<Py_ssize_t>LANES, width - j * LANES)))
+        source += source_step
+        target += vectors * LANES
+
+
+cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept nogil:
+    """Some panels of columns for one part of the rows."""
+    cdef Py_ssize_t part = task % g.parts, low = task // g.parts * g.wide, high = min(low + g.wide, g.panels)
+    cdef Py_ssize_t first = part * g.rows // g.parts, last = (part + 1) * g.rows // g.parts
+    cdef Py_ssize_t p = 0, depth, group, group_end, panel, m, start, width, right_step, block
+    cdef const real* right
+    cdef int vectors
+    while p < g.depth:
+        depth = min(g.step, g.depth - p)
+        group = first
+        while group < last:
+            group_end = min(group + GROUP, last) if g.wide > 1 else last
+            for panel in range(low, high):
+                start = first_vector(g, panel) * LANES
+                width = min(first_vector(g, panel + 1) * LANES, g.columns) - start
+                vectors = <int>ceil_div(width, LANES)
+                block = block_rows(group_end - group, vectors)
+                right = g.right + start * g.right_column + p * (g.right_step if g.right_step else vectors * LANES)
+                right_step = g.right_step if g.right_step else vectors * LANES
+                if g.copies or width % LANES:
+                    if group == first:
+                        copy_panel(right, right_step, depth, width, memory, vectors)
+                    right_step = vectors * LANES
+                    right = memory
+                m = group
+                while m < group_end:
+                    run_product(
+                        vectors, <int>min(block, group_end - m), depth,
+                        g.left + m * g.left_row + p * g.left_step, g.left_row, g.left_step, right, right_step,
+                        g.target + m * g.columns + start, g.columns,
+                        <int>(width - (vectors - 1) * LANES), p > 0 or g.add,
+                    )
+                    m += block
+            group = group_end
+        p += g.step
+
+
+cdef void run(const Product* g, real* memory, int team) noexcept nogil:
+    cdef Py_ssize_t task, tasks = tasks_of(g)
+    if team == 1:
+        for task in range(tasks):
+            product_task(g, task, memory)
+    else:
+        for task in prange(tasks, num_threads=team, schedule="dynamic"):
+            product_task(g, task, memory + threadid() * panel_size(g))
 
 
 # ---- forward ------------------------------------------------------------------------------------------
@@ -40,186 +186,223 @@ cdef struct Forward:
     Py_ssize_t images
     Py_ssize_t inputs
     Py_ssize_t outputs
-    Py_ssize_t bands
-    Py_ssize_t blocks           # of output features
-    Py_ssize_t block            # features of one
     int activation
     real slope
 
 
-cdef inline void finish(
-    real* row, const real* bias, int count, int activation, real slope,
-) noexcept nogil:
-    """row = activation(row + bias), for at most one vector of elements."""
-    cdef vreal value = vload_some(row, count)
-    if bias != NULL:
-        value = value + vload_some(bias, count)
-    vstore_some(row, vactivate(value, activation, slope), count)
+cdef inline vreal finished(const Forward* f, vreal value, Py_ssize_t o, int count) noexcept nogil:
+    if f.bias != NULL:
+        value = value + vload_some(f.bias + o, count)
+    return vactivate(value, f.activation, f.slope)
 
 
-cdef void forward_task(const Forward* f, Py_ssize_t task) noexcept nogil:
-    """One block of output features for one band of rows of x."""
-    cdef Py_ssize_t first = task // f.blocks * BAND, last = min(first + BAND, f.images)
-    cdef Py_ssize_t low = task % f.blocks * f.block, high = min(low + f.block, f.outputs)
-    cdef Py_ssize_t column_step = ceil_div(last - first, ceil_div(last - first, DOT_COLUMNS))
-    cdef Py_ssize_t row_step = ceil_div(high - low, ceil_div(high - low, DOT_ROWS))
-    cdef Py_ssize_t n, o = low, i, j, rows, columns, start
+cdef void dots_task(const Forward* f, Py_ssize_t o, Py_ssize_t high) noexcept nogil:
+    """Outputs o .. high of at most DOT_COLUMNS images, by dot products."""
+    cdef Py_ssize_t i, j, n, rows, start
     cdef Py_ssize_t[DOT_COLUMNS] offset
     cdef real[DOT_ROWS * DOT_COLUMNS] sums
     cdef real* row
+    cdef Py_ssize_t low = o
     cdef Runs run = Runs(f.inputs, 1, 0, 0, 1, 0, 0)
+    cdef int count
+    for j in range(f.images):
+        offset[j] = j * f.inputs
     while o < high:
-        rows = min(row_step, high - o)
-        n = first
-        while n < last:
-            columns = min(column_step, last - n)
-            for j in range(columns):
-                offset[j] = (n + j) * f.inputs
-            memset(&sums[0], 0, DOT_ROWS * DOT_COLUMNS * sizeof(real))
-            start = 0
-            while start < f.inputs:
-                run.length = min(<Py_ssize_t>CHAIN * LANES, f.inputs - start)
-                run_dots(
-                    False, <int>columns, <int>rows, &run, f.weight + o * f.inputs + start, f.inputs, f.x + start,
-                    &offset[0], &sums[0], DOT_COLUMNS,
-                )
-                start += run.length
-            for j in range(columns):
-                row = f.y + (n + j) * f.outputs + o
-                for i in range(rows):
-                    row[i] = sums[i * DOT_COLUMNS + j]
-            n += columns
+        rows = min(<Py_ssize_t>DOT_ROWS, high - o)
+        memset(&sums[0], 0, DOT_ROWS * DOT_COLUMNS * sizeof(real))
+        start = 0
+        while start < f.inputs:
+            run.length = min(<Py_ssize_t>CHAIN * LANES, f.inputs - start)
+            run_dots(
+                False, <int>f.images, <int>rows, &run, f.weight + o * f.inputs + start, f.inputs, f.x + start,
+                &offset[0], &sums[0], DOT_COLUMNS,
+            )
+            start += run.length
+        for j in range(f.images):
+            for i in range(rows):
+                f.y[j * f.outputs + o + i] = sums[i * DOT_COLUMNS + j]
         o += rows
-    for n in range(first, last):
+    for n in range(f.images):
         row = f.y + n * f.outputs
         o = low
         while o < high:
-            finish(
-                row + o, f.bias + o if f.bias != NULL else NULL, <int>min(<Py_ssize_t>LANES, high - o),
-                f.activation, f.slope,
-            )
+            count = <int>min(<Py_ssize_t>LANES, high - o)
+            vstore_some(row + o, finished(f, vload_some(row + o, count), o, count), count)
             o += LANES
 
 
-cdef void forward_kernel(Forward* f, int threads) noexcept nogil:
-    cdef Py_ssize_t task, tasks
+cdef void transpose_rows(
+    const real* x, Py_ssize_t inputs, Py_ssize_t images, Py_ssize_t depth, real* target, Py_ssize_t target_step,
+) noexcept nogil:
+    """target[k*target_step + n] = x[n*inputs + k] for one vector of images, zero where there are fewer."""
+    cdef vreal[LANES] block
+    cdef Py_ssize_t k = 0
+    cdef int n, i, count
+    while k < depth:
+        count = <int>min(<Py_ssize_t>LANES, depth - k)
+        for n in range(LANES):
+            block[n] = vset(0)
+        for n in range(min(<Py_ssize_t>LANES, images)):
+            block[n] = vload_some(x + n * inputs + k, count)
+        vtranspose(&block[0])
+        for i in range(count):
+            vstore(target + (k + i) * target_step, block[i])
+        k += LANES
+
+
+cdef void finish(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """y of one vector of images, `n` the first of them, from the transposed sums of image `first` on."""
+    cdef vreal[LANES] block
+    cdef Py_ssize_t o = 0
+    cdef int i, count
+    while o < f.outputs:
+        count = <int>min(<Py_ssize_t>LANES, f.outputs - o)
+        for i in range(LANES):
+            block[i] = vset(0)
+        for i in range(count):
+            block[i] = vload_some(sums + (o + i) * pitch + n - first, LANES)
+        vtranspose(&block[0])
+        for i in range(min(<Py_ssize_t>LANES, f.images - n)):
+            vstore_some(f.y + (n + i) * f.outputs + o, finished(f, block[i], o, count), count)
+        o += LANES
+
+
+cdef void transpose_panel(
+    const Forward* f, const Product* g, Py_ssize_t first, Py_ssize_t start, Py_ssize_t panel, real* packed,
+) noexcept nogil:
+    """One panel of the transpose of x: g.depth terms from `start` on of the images from `first` on."""
+    cdef Py_ssize_t low = first_vector(g, panel), high = first_vector(g, panel + 1), v
+    for v in range(low, high):
+        transpose_rows(
+            f.x + (first + v * LANES) * f.inputs + start, f.inputs, f.images - first - v * LANES, g.depth,
+            packed + low * LANES * g.depth + (v - low) * LANES, (high - low) * LANES,
+        )
+
+
+cdef void transposed_band(
+    const Forward* f, Product* g, Py_ssize_t first, real* packed, real* sums, int team,
+) noexcept nogil:
+    """y of the IMAGES images from `first` on."""
+    cdef Py_ssize_t images = min(<Py_ssize_t>IMAGES, f.images - first), depth, start = 0, v
+    g.columns = whole_vectors(images)
+    plan(g, f.inputs, True)
+    g.right = packed
+    g.right_step = 0
+    g.target = sums
+    # Terms whose images, transposed, fill a part of the cache.
+    depth = max(<Py_ssize_t>1, <Py_ssize_t>TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real)) // g.step)
+    depth = min(depth * g.step, f.inputs)
+    while start < f.inputs:
+        g.depth = min(depth, f.inputs - start)
+        g.right_column = g.depth
+        g.left = f.weight + start
+        g.add = start > 0
+        if team == 1:
+            for v in range(g.panels):
+                transpose_panel(f, g, first, start, v, packed)
+        else:
+            for v in prange(g.panels, num_threads=team, schedule="static"):
+                transpose_panel(f, g, first, start, v, packed)
+        run(g, NULL, team)
+        start += depth
+    for v in range(g.columns // LANES):
+        finish(f, sums, g.columns, first, first + v * LANES)
+
+
+cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
+    """-1 where memory is short."""
+    cdef Product g
+    cdef Py_ssize_t first = 0, block, blocks, task, packed_size
+    cdef double work = <double>f.images * f.inputs * f.outputs
+    cdef void* memory
+    cdef real* packed
     cdef int team
-    f.bands = ceil_div(f.images, BAND)
-    # Whole vectors of features, so that no two tasks share one.
-    f.block = ceil_div(ceil_div(f.outputs, LANES), max(1, 16 // f.bands)) * LANES
-    f.blocks = ceil_div(f.outputs, f.block)
-    tasks = f.bands * f.blocks
-    team = team_size(<double>f.images * f.inputs * f.outputs, tasks, threads)
-    if team == 1:
-        for task in range(tasks):
-            forward_task(f, task)
-    else:
-        for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            forward_task(f, task)
+    if f.images <= DOT_COLUMNS or f.inputs == 0:
+        # Whole vectors of outputs, so that no two tasks share one.
+        block = ceil_div(ceil_div(f.outputs, LANES), 16) * LANES
+        blocks = ceil_div(f.outputs, block)
+        team = team_size(work, blocks, threads)
+        if team == 1:
+            dots_task(f, 0, f.outputs)
+        else:
+            for task in prange(blocks, num_threads=team, schedule="dynamic"):
+                dots_task(f, task * block, min((task + 1) * block, f.outputs))
+        return 0
+    g.left_row = f.inputs
+    g.left_step = 1
+    g.rows = f.outputs
+    g.columns = whole_vectors(min(<Py_ssize_t>IMAGES, f.images))
+    g.copies = False
+    plan(&g, f.inputs, True)
+    team = team_size(work, tasks_of(&g), threads)
+    packed_size = g.columns * min(f.inputs, max(g.step, TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real))))
+    memory = malloc((packed_size + g.rows * g.columns) * sizeof(real) + CACHE_LINE)
+    if memory == NULL:
+        return -1
+    packed = aligned(memory)
+    while first < f.images:
+        transposed_band(f, &g, first, packed, packed + packed_size, team)
+        first += IMAGES
+    free(memory)
+    return 0
 
 
 # ---- gradients ----------------------------------------------------------------------------------------
 
-cdef struct Product:
-    # target[m, j] = sum over p of left[m*left_row + p*left_step] * right[p*columns + j]
-    const real* left
-    Py_ssize_t left_row
-    Py_ssize_t left_step
-    const real* right
-    real* target
-    Py_ssize_t rows
-    Py_ssize_t columns
-    Py_ssize_t depth
-    # plan
-    int tile_rows
-    int vectors
-    Py_ssize_t lanes
-    Py_ssize_t blocks           # of rows
-    Py_ssize_t panels           # of columns
-    Py_ssize_t parts            # of the blocks
-    real* packed                # [block][p][row]
-    real* zeros                 # one block's starting sums
-    Py_ssize_t* offset
-    Py_ssize_t[VECTORS_MAX] place
-
-
-cdef void product_task(const Product* g, Py_ssize_t task, real* sums) noexcept nogil:
-    """One panel of columns for one part of the rows."""
-    cdef Py_ssize_t part = task % g.parts, start = task // g.parts * g.lanes
-    cdef Py_ssize_t count = min(g.lanes, g.columns - start), column = start, step, p, block, i, m
-    if g.columns >= g.lanes:
-        column = min(start, g.columns - g.lanes)  # the last panel steps back rather than past a row
-    step = ceil_div(g.depth, ceil_div(g.depth, DEPTH))
-    for block in range(part * g.blocks // g.parts, (part + 1) * g.blocks // g.parts):
-        p = 0
-        while p < g.depth:
-            run_tile(
-                g.vectors, False, g.tile_rows, min(step, g.depth - p),
-                g.packed + (block * g.depth + p) * g.tile_rows, g.right + column, g.offset + p, &g.place[0], 0,
-                sums, g.lanes, g.zeros if p == 0 else NULL,
-            )
-            p += step
-        for i in range(min(<Py_ssize_t>g.tile_rows, g.rows - block * g.tile_rows)):
-            m = block * g.tile_rows + i
-            memcpy(g.target + m * g.columns + start, sums + i * g.lanes + start - column, count * sizeof(real))
-
-
-cdef int product(Product* g, int threads) noexcept nogil:
-    """Plan, pack and run a matrix product; -1 where memory is short."""
-    cdef Py_ssize_t tasks, task, p, i, m, block, packed_size, sums_size, panel_size, pitch
-    cdef int team
-    cdef real* memory
-    cdef real* panel
+cdef void outer_task(const Product* g, Py_ssize_t m, Py_ssize_t end) noexcept nogil:
+    """Rows m .. end of an outer product, which are multiples of one row: written in the order of memory."""
+    cdef Py_ssize_t j
+    cdef vreal factor
     cdef real* target
+    while m < end:
+        factor = vset(g.left[m * g.left_row])
+        target = g.target + m * g.columns
+        j = 0
+        while j + LANES <= g.columns:
+            vstore(target + j, factor * vload(g.right + j))
+            j += LANES
+        if j < g.columns:
+            vstore_partial(target + j, factor * vload_partial(g.right + j, <int>(g.columns - j)), <int>(g.columns - j))
+        m += 1
+
+
+cdef void outer(const Product* g, int threads) noexcept nogil:
+    cdef Py_ssize_t blocks = ceil_div(g.rows, ROWS_MAX), block
+    cdef int team = team_size(<double>g.rows * g.columns, blocks, threads)
+    if team == 1:
+        outer_task(g, 0, g.rows)
+    else:
+        for block in prange(blocks, num_threads=team, schedule="static"):
+            outer_task(g, block * ROWS_MAX, min((block + 1) * ROWS_MAX, g.rows))
+
+
+cdef inline bint lies_badly(const Product* g) noexcept nogil:
+    """Whether loads of panels would cross cache lines, or their rows meet in few sets of the cache."""
+    cdef Py_ssize_t step = g.right_step * <Py_ssize_t>sizeof(real)
+    return <uintptr_t>g.right % VECTOR_BYTES != 0 or step % VECTOR_BYTES != 0 or step % ALIASED == 0
+
+
+cdef int gradient(Product* g, int threads) noexcept nogil:
+    """Plan and run a product whose right factor lies as it is; -1 where memory is short."""
+    cdef void* memory
+    cdef int team
     if g.depth == 0:
         memset(g.target, 0, g.rows * g.columns * sizeof(real))
         return 0
-    choose_tile(g.rows, ceil_div(g.columns, LANES), &g.tile_rows, &g.vectors)
-    for i in range(VECTORS_MAX):
-        g.place[i] = i * LANES
-    g.lanes = g.vectors * LANES
-    g.blocks = ceil_div(g.rows, g.tile_rows)
-    g.panels = ceil_div(g.columns, g.lanes)
-    g.parts = min(g.blocks, ceil_div(16, g.panels))
-    tasks = g.panels * g.parts
-    team = team_size(<double>g.rows * g.columns * g.depth, tasks, threads)
-    packed_size = g.blocks * g.depth * g.tile_rows
-    sums_size = g.tile_rows * g.lanes
-    panel_size = g.depth * g.lanes if g.columns < g.lanes else 0
-    memory = <real*>malloc((packed_size + g.tile_rows + panel_size + team * sums_size) * sizeof(real))
-    g.offset = <Py_ssize_t*>malloc(g.depth * sizeof(Py_ssize_t))
-    if memory == NULL or g.offset == NULL:
-        free(memory)
-        free(g.offset)
+    if g.depth == 1:
+        outer(g, threads)
+        return 0
+    plan(g, g.depth, False)
+    g.right_step = g.columns
+    g.right_column = 1
+    g.add = False
+    g.copies = ceil_div(g.rows, product_rows(g.vectors)) >= COPIED and lies_badly(g)
+    team = team_size(<double>g.rows * g.columns * g.depth, tasks_of(g), threads)
+    memory = malloc(team * panel_size(g) * sizeof(real) + CACHE_LINE)
+    if memory == NULL:
         return -1
-    g.packed = memory
-    g.zeros = memory + packed_size
-    panel = g.zeros + g.tile_rows
-    memset(g.zeros, 0, g.tile_rows * sizeof(real))
-    pitch = g.columns
-    if panel_size:  # narrower than a tile: a padded copy keeps its loads inside
-        pitch = g.lanes
-        for p in range(g.depth):
-            memcpy(panel + p * pitch, g.right + p * g.columns, g.columns * sizeof(real))
-            memset(panel + p * pitch + g.columns, 0, (pitch - g.columns) * sizeof(real))
-        g.right = panel
-    for p in range(g.depth):
-        g.offset[p] = p * pitch
-    for block in range(g.blocks):
-        target = g.packed + block * g.depth * g.tile_rows
-        for p in range(g.depth):
-            for i in range(g.tile_rows):
-                m = block * g.tile_rows + i
-                target[i] = g.left[m * g.left_row + p * g.left_step] if m < g.rows else 0
-            target += g.tile_rows
-    if team == 1:
-        for task in range(tasks):
-            product_task(g, task, panel + panel_size)
-    else:
-        for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            product_task(g, task, panel + panel_size + threadid() * sums_size)
+    run(g, aligned(memory), team)
     free(memory)
-    free(g.offset)
     return 0
 
 
@@ -231,6 +414,7 @@ def forward(
 ):
     """y = activation(x weight^T + bias)."""
     cdef Forward f
+    cdef int status
     f.x = <const real*>cnp.PyArray_DATA(x)
     f.weight = <const real*>cnp.PyArray_DATA(weight)
     f.bias = <const real*>cnp.PyArray_DATA(bias) if bias is not None else NULL
@@ -241,7 +425,9 @@ def forward(
     f.activation = activation
     f.slope = <real>slope
     with nogil:
-        forward_kernel(&f, threads)
+        status = forward_kernel(&f, threads)
+    if status != 0:
+        raise MemoryError("dense: no memory for the transpose of x")
 
 
 def backward_input(
@@ -259,9 +445,9 @@ def backward_input(
     g.left_row = g.depth
     g.left_step = 1
     with nogil:
-        status = product(&g, threads)
+        status = gradient(&g, threads)
     if status != 0:
-        raise MemoryError("dense_backward: no memory for the packed grad_output")
+        raise MemoryError("dense_backward: no memory for a panel")
 
 
 def backward_weight(
@@ -279,9 +465,9 @@ def backward_weight(
     g.left_row = 1
     g.left_step = g.rows
     with nogil:
-        status = product(&g, threads)
+        status = gradient(&g, threads)
     if status != 0:
-        raise MemoryError("dense_backward: no memory for the packed grad_output")
+        raise MemoryError("dense_backward: no memory for a panel")
 
 
 cdef void bias_gradient(const real* grad_y, Py_ssize_t images, Py_ssize_t outputs, real* target) noexcept nogil:

@@ -14,7 +14,8 @@ from libc.stdint cimport int64_t
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
-from fastconv.simd cimport LANES, real, vexp, vload, vload_partial, vreal, vset, vstore, vstore_partial, vsum
+from fastconv.row cimport largest, softmax_of
+from fastconv.simd cimport real
 
 cnp.import_array()
 
@@ -22,30 +23,9 @@ cnp.import_array()
 cdef double cross_entropy_row(
     const real* logits, Py_ssize_t classes, int64_t label, real weight, real* grad,
 ) noexcept nogil:
-    cdef real highest = logits[0], total, scale
-    cdef vreal value, sums = vset(0)
-    cdef Py_ssize_t i
-    cdef int rest
-    for i in range(1, classes):
-        highest = highest if logits[i] <= highest or highest != highest else logits[i]
-    i = 0
-    while i + LANES <= classes:
-        value = vexp(vload(logits + i) - vset(highest))
-        sums = sums + value
-        vstore(grad + i, value)
-        i += LANES
-    total = vsum(sums)
-    rest = <int>(classes - i)
-    if rest:
-        vstore_partial(grad + i, vexp(vload_partial(logits + i, rest) - vset(highest)), rest)
-        while i < classes:
-            total += grad[i]
-            i += 1
-    scale = weight / total
-    for i in range(classes):
-        grad[i] *= scale
+    cdef real top = largest(logits, classes), total = softmax_of(logits, top, weight, grad, classes)
     grad[label] -= weight
-    return log(<double>total) - (<double>logits[label] - <double>highest)
+    return log(<double>total) - (<double>logits[label] - <double>top)
 
 
 def softmax_cross_entropy(

@@ -1,9 +1,10 @@
 """Two-dimensional pooling: maximum, average and global average, each forward and backward.
 
-A task is one plane (one channel of one image), pooled a vector of neighbouring outputs at a time: every tap of
-the window is one strided load. Where windows reach over the left or right edge, their rows are copied between
-edges of -inf or zero first. The backward pass of the maximum finds the winners again from x rather than storing
-an index for each output.
+A task is one plane (one channel of one image), pooled a vector of neighbouring outputs at a time. The rows of a
+window are combined first, into a line with edges of -inf or zero where windows leave the image; then the columns
+of the line, by strided loads. Windows of 2 x 2 that do not overlap, those of most networks, have a way of their
+own, in which several short rows share a vector. The backward pass of the maximum finds the winners again from x
+rather than storing an index for each output.
 Arrays are C order and were validated by the caller.
 """
 
@@ -11,14 +12,15 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport (
-    CACHE_LINE, LANES, aligned, ireal, real, sum_of, vint, vload_int, vload_strided, vreal, vselect, vselect_int,
-    vset, vset_int, vstays, vstore_int, vstore_some, whole_vectors,
+    CACHE_LINE, LANES, PERMUTES, aligned, ireal, real, sum_of, vcopy, vint, vkeep, vload, vload_int, vload_pairs,
+    vload_some, vload_strided, vmaximum, vpermute, vreal, vselect, vselect_int, vset, vset_int, vstays, vstore,
+    vstore_int, vstore_pairs, vstore_some, whole_vectors,
 )
 
 cnp.import_array()
@@ -110,7 +112,7 @@ cdef inline Rows rows_of(const Window* g, const real* x, Py_ssize_t oh, real edg
         for r in range(rows.count):
             for i in range(start):
                 buffer[r * g.row_size + i] = edge
-            memcpy(buffer + r * g.row_size + start, source + start, (end - start) * sizeof(real))
+            vcopy(buffer + r * g.row_size + start, source + start, end - start)
             for i in range(end, g.row_size):
                 buffer[r * g.row_size + i] = edge
             source += rows.step
@@ -120,27 +122,218 @@ cdef inline Rows rows_of(const Window* g, const real* x, Py_ssize_t oh, real edg
 
 
 cdef inline Py_ssize_t buffer_size(const Window* g) noexcept nogil:
-    return whole_vectors(min(g.kernel_h, g.height) * g.row_size) if g.padded else 0
+    return whole_vectors(min(g.kernel_h, g.height) * g.row_size + g.stride_w * LANES) if g.padded else 0
+
+
+cdef inline vreal combined(const bint largest, vreal a, vreal b) noexcept nogil:
+    return vmaximum(a, b) if largest else a + b
+
+
+cdef inline Py_ssize_t line_size(const Window* g) noexcept nogil:
+    """Elements of a line, with whole vectors of outputs to be loaded from it."""
+    return whole_vectors(g.row_size + g.stride_w * LANES)
+
+
+cdef inline void clear_line(const Window* g, const bint largest, real* line) noexcept nogil:
+    """The edges of a line, which all rows share."""
+    cdef Py_ssize_t i
+    for i in range(line_size(g)):
+        line[i] = -INFINITY if largest else 0
+
+
+cdef inline void combine_rows(
+    const Window* g, const real* x, Py_ssize_t oh, const bint largest, real* line,
+) noexcept nogil:
+    """The line of one row of outputs: each of its columns combined over the rows of taps in the image."""
+    cdef Py_ssize_t i = max(0, -g.first_column), end = max(i, min(g.row_size, g.width - g.first_column))
+    cdef Py_ssize_t first, last, r, step = g.dilation_h * g.width
+    cdef const real* source
+    cdef vreal value
+    cdef int count
+    taps_inside(g, oh, &first, &last)
+    x += (oh * g.stride_h + first * g.dilation_h - g.top) * g.width + g.first_column
+    while i < end:
+        count = <int>min(<Py_ssize_t>LANES, end - i)
+        source = x + i
+        value = vset(-INFINITY if largest else 0)
+        if count == LANES:
+            for r in range(first, last):
+                value = combined(largest, value, vload(source))
+                source += step
+            vstore(line + i, value)
+        else:
+            for r in range(first, last):
+                value = combined(largest, value, vload_some(source, count))
+                source += step
+            vstore_some(line + i, value, count)
+        i += LANES
+
+
+cdef inline vreal combine_columns(
+    const Window* g, const real* line, Py_ssize_t ow, const bint largest,
+) noexcept nogil:
+    """LANES outputs from `ow` on; of those past the last nothing is known."""
+    cdef Py_ssize_t s
+    cdef vreal value
+    line += ow * g.stride_w
+    value = vload_strided(line, g.stride_w, LANES)
+    for s in range(1, g.last_tap - g.first_tap):
+        value = combined(largest, value, vload_strided(line + s * g.dilation_w, g.stride_w, LANES))
+    return value
+
+
+# ---- windows of 2 x 2 ---------------------------------------------------------------------------------
+
+cdef struct Pairs:
+    # Rows of outputs that share a vector, where images are narrow; then their inputs are one run of memory.
+    Py_ssize_t rows
+    # With more than one, from two vectors of columns combined: the upper and the lower row of each window ...
+    vint upper
+    vint lower
+    # ... and from those back.
+    vint low
+    vint high
+
+
+cdef inline bint apart(const Window* g) noexcept nogil:
+    """Whether windows are 2 x 2, side by side and inside the image."""
+    return (
+        g.kernel_h == 2 and g.kernel_w == 2 and g.stride_h == 2 and g.stride_w == 2 and g.top == 0 and g.left == 0
+        and g.dilation_h == 1 and g.dilation_w == 1 and 2 * g.out_height <= g.height and 2 * g.out_width <= g.width
+    )
+
+
+cdef inline Pairs pairs_of(const Window* g) noexcept nogil:
+    cdef Pairs pairs
+    cdef ireal[2 * LANES] upper
+    cdef ireal[2 * LANES] spread
+    cdef Py_ssize_t i, row, width = g.out_width
+    pairs.rows = 1
+    if PERMUTES and g.width == 2 * width and 2 * width <= LANES:
+        pairs.rows = LANES // width
+    for i in range(2 * LANES):
+        row = i // width
+        upper[i] = <ireal>(i + row * width) % (2 * LANES)
+        spread[i] = <ireal>(row // 2 * width + i % width + row % 2 * LANES)
+    pairs.upper = vload_int(&upper[0])
+    pairs.lower = pairs.upper + vset_int(<ireal>width)
+    pairs.low = vload_int(&spread[0])
+    pairs.high = vload_int(&spread[LANES])
+    return pairs
+
+
+cdef inline int after(Py_ssize_t count, Py_ssize_t before) noexcept nogil:
+    """Of `count` lanes those in the vector that starts at `before`."""
+    return <int>max(<Py_ssize_t>0, min(<Py_ssize_t>LANES, count - before))
+
+
+cdef inline void combine_pairs(
+    const Window* g, const Pairs* pairs, const real* x, real* y, const bint largest, real divisor,
+) noexcept nogil:
+    """y of one plane."""
+    cdef Py_ssize_t oh = 0, ow, count
+    cdef vreal a, b, c, d
+    while oh < g.out_height:
+        if pairs.rows > 1:
+            count = min(pairs.rows, g.out_height - oh) * g.out_width
+            vload_pairs(x, after(2 * count, 0), &a, &b)
+            vload_pairs(x + 2 * LANES, after(2 * count, LANES), &c, &d)
+            a = combined(largest, a, b)
+            c = combined(largest, c, d)
+            b = combined(largest, vpermute(a, c, pairs.upper), vpermute(a, c, pairs.lower))
+            vstore_some(y, b if largest else b / vset(divisor), <int>count)
+            x += 4 * count
+            y += count
+            oh += pairs.rows
+        else:
+            ow = 0
+            while ow < g.out_width:
+                vload_pairs(x + 2 * ow, after(g.out_width, ow), &a, &b)
+                vload_pairs(x + 2 * ow + g.width, after(g.out_width, ow), &c, &d)
+                b = combined(largest, combined(largest, a, b), combined(largest, c, d))
+                vstore_some(y + ow, b if largest else b / vset(divisor), after(g.out_width, ow))
+                ow += LANES
+            x += 2 * g.width
+            y += g.out_width
+            oh += 1
+
+
+cdef inline void split_pair(vreal* upper, vreal* lower, vint stays, vreal grad) noexcept nogil:
+    upper[0] = vkeep(stays, grad)
+    lower[0] = vkeep(~stays, grad)
+
+
+cdef inline void split_window(vreal* a, vreal* b, vreal* c, vreal* d, vreal grad, const bint largest) noexcept nogil:
+    """The gradients of the four inputs in their place: all of it to the first of the largest, or to each."""
+    cdef vreal upper, lower
+    cdef vint first, third
+    if largest:
+        first = vstays(a[0], b[0])
+        third = vstays(c[0], d[0])
+        split_pair(&upper, &lower, vstays(vselect(first, a[0], b[0]), vselect(third, c[0], d[0])), grad)
+        split_pair(a, b, first, upper)
+        split_pair(c, d, third, lower)
+    else:
+        a[0] = b[0] = c[0] = d[0] = grad
+
+
+cdef inline void spread_pairs(
+    const Window* g, const Pairs* pairs, const real* x, const real* grad_y, real* grad_x, const bint largest,
+    real divisor,
+) noexcept nogil:
+    """grad_x of one plane."""
+    cdef Py_ssize_t oh = 0, ow, count
+    cdef vreal a, b, c, d, grad
+    cdef vreal first, second
+    cdef int rest
+    a = b = c = d = vset(0)
+    while oh < g.out_height:
+        if pairs.rows > 1:
+            count = min(pairs.rows, g.out_height - oh) * g.out_width
+            grad = vload_some(grad_y, <int>count)
+            if largest:
+                vload_pairs(x, after(2 * count, 0), &first, &second)
+                vload_pairs(x + 2 * LANES, after(2 * count, LANES), &c, &d)
+                a = vpermute(first, c, pairs.upper)
+                b = vpermute(second, d, pairs.upper)
+                c = vpermute(first, c, pairs.lower)
+                d = vpermute(second, d, pairs.lower)
+                x += 4 * count
+            else:
+                grad = grad / vset(divisor)
+            split_window(&a, &b, &c, &d, grad, largest)
+            vstore_pairs(grad_x, vpermute(a, c, pairs.low), vpermute(b, d, pairs.low), after(2 * count, 0))
+            if 2 * count > LANES:
+                vstore_pairs(
+                    grad_x + 2 * LANES, vpermute(a, c, pairs.high), vpermute(b, d, pairs.high), after(2 * count, LANES)
+                )
+            grad_x += 4 * count
+            grad_y += count
+            oh += pairs.rows
+        else:
+            ow = 0
+            while ow < g.out_width:
+                rest = after(g.out_width, ow)
+                grad = vload_some(grad_y + ow, rest)
+                if largest:
+                    vload_pairs(x + 2 * ow, rest, &a, &b)
+                    vload_pairs(x + 2 * ow + g.width, rest, &c, &d)
+                else:
+                    grad = grad / vset(divisor)
+                split_window(&a, &b, &c, &d, grad, largest)
+                vstore_pairs(grad_x + 2 * ow, a, b, rest)
+                vstore_pairs(grad_x + 2 * ow + g.width, c, d, rest)
+                ow += LANES
+            for ow in range(2 * g.out_width, g.width):
+                grad_x[ow] = grad_x[g.width + ow] = 0
+            x += 2 * g.width
+            grad_x += 2 * g.width
+            grad_y += g.out_width
+            oh += 1
+    memset(grad_x, 0, (g.height - 2 * g.out_height) * g.width * sizeof(real))
 
 
 # ---- maximum ------------------------------------------------------------------------------------------
-
-cdef void max_row(const Window* g, const real* x, Py_ssize_t oh, real* buffer, real* y) noexcept nogil:
-    """One row of maxima."""
-    cdef Rows rows = rows_of(g, x, oh, -INFINITY, buffer)
-    cdef Py_ssize_t r, s, i = 0
-    cdef vreal best, value
-    cdef int count
-    while i < g.out_width:
-        count = <int>min(<Py_ssize_t>LANES, g.out_width - i)
-        best = vset(-INFINITY)
-        for r in range(rows.count):
-            for s in range(g.last_tap - g.first_tap):
-                value = vload_strided(rows.first + r * rows.step + i * g.stride_w + s * g.dilation_w, g.stride_w, count)
-                best = vselect(vstays(best, value), best, value)
-        vstore_some(y + i, best, count)
-        i += LANES
-
 
 cdef void winner_row(
     const Window* g, const real* x, Py_ssize_t oh, real* buffer, const ireal* start, ireal* winner,
@@ -155,7 +348,7 @@ cdef void winner_row(
     cdef vint stays, place
     cdef int count
     while i < g.out_width:
-        count = <int>min(<Py_ssize_t>LANES, g.out_width - i)
+        count = LANES if g.padded else <int>min(<Py_ssize_t>LANES, g.out_width - i)  # a copy has whole vectors
         best = vset(-INFINITY)
         place = vset_int(<ireal>(rows.input_row * g.width)) + vload_int(start + i)
         for r in range(rows.count):
@@ -182,26 +375,41 @@ cdef inline Py_ssize_t place(const Window* g, Py_ssize_t ow, ireal winner) noexc
 cdef struct MaxMemory:
     ireal* start                # of each output column, shared by all threads
     ireal* winner               # one thread's row
+    real* line
     real* buffer                # one thread's padded rows
 
 
-cdef void max_plane(const Window* g, const real* x, real* y, int64_t* indices, MaxMemory m) noexcept nogil:
+cdef void max_plane(
+    const Window* g, const real* x, real* y, int64_t* indices, const Pairs* pairs, MaxMemory m,
+) noexcept nogil:
     cdef Py_ssize_t oh, ow
-    for oh in range(g.out_height):
-        max_row(g, x, oh, m.buffer, y + oh * g.out_width)
-        if indices != NULL:
+    if apart(g):
+        combine_pairs(g, pairs, x, y, True, 0)
+    else:
+        for oh in range(g.out_height):
+            combine_rows(g, x, oh, True, m.line)
+            ow = 0
+            while ow < g.out_width:
+                vstore_some(y + ow, combine_columns(g, m.line, ow, True), after(g.out_width, ow))
+                ow += LANES
+            y += g.out_width
+    if indices != NULL:
+        for oh in range(g.out_height):
             winner_row(g, x, oh, m.buffer, m.start, m.winner)
             for ow in range(g.out_width):
                 indices[oh * g.out_width + ow] = -1 if m.winner[ow] < 0 else place(g, ow, m.winner[ow])
 
 
 cdef void max_plane_backward(
-    const Window* g, const real* x, const real* grad_y, real* grad_x, MaxMemory m,
+    const Window* g, const real* x, const real* grad_y, real* grad_x, const Pairs* pairs, MaxMemory m,
 ) noexcept nogil:
     # Locals: the compiler must reload what a store through grad_x could have changed.
     cdef Py_ssize_t oh, ow, width = g.out_width, stride = g.stride_w
     cdef real* target = grad_x + g.first_column
     cdef const ireal* winner = m.winner
+    if apart(g):
+        spread_pairs(g, pairs, x, grad_y, grad_x, True, 0)
+        return
     memset(grad_x, 0, g.height * g.width * sizeof(real))
     for oh in range(g.out_height):
         winner_row(g, x, oh, m.buffer, m.start, m.winner)
@@ -211,18 +419,25 @@ cdef void max_plane_backward(
         grad_y += width
 
 
+cdef inline Py_ssize_t thread_size(const Window* g) noexcept nogil:
+    """Elements that each thread needs."""
+    return whole_vectors(g.out_width) + line_size(g) + buffer_size(g)
+
+
 cdef inline MaxMemory memory_of(const Window* g, void* memory, int thread) noexcept nogil:
     cdef MaxMemory m
     cdef Py_ssize_t row = whole_vectors(g.out_width)
     m.start = <ireal*>aligned(memory)
-    m.winner = <ireal*>(aligned(memory) + row + thread * (row + buffer_size(g)))
-    m.buffer = <real*>m.winner + row
+    m.winner = <ireal*>(aligned(memory) + row + thread * thread_size(g))
+    m.line = <real*>m.winner + row
+    m.buffer = m.line + line_size(g)
     return m
 
 
 cdef void* max_memory(const Window* g, int team) except NULL:
     """Memory of a team, with the table `start` filled in."""
     cdef Py_ssize_t row = whole_vectors(g.out_width), ow, column, tap
+    cdef int i
     cdef void* memory
     cdef ireal* start
     if g.height * g.width + g.row_size > WIDEST >> (0 if sizeof(ireal) == 8 else 32):
@@ -230,9 +445,11 @@ cdef void* max_memory(const Window* g, int team) except NULL:
             f"x: expected images of fewer than 2**31 pixels; received {g.height} x {g.width}: "
             "use float64, whose indices are wider"
         )
-    memory = malloc((row + team * (row + buffer_size(g))) * sizeof(real) + CACHE_LINE)
+    memory = malloc((row + team * thread_size(g)) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         raise MemoryError("max_pool2d: no memory for the rows of a window")
+    for i in range(team):
+        clear_line(g, True, memory_of(g, memory, i).line)
     start = <ireal*>aligned(memory)
     memset(start, 0, row * sizeof(ireal))
     for ow in range(g.out_width):
@@ -256,20 +473,21 @@ def max_forward(
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
     cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
     cdef void* memory = max_memory(&g, team)
+    cdef Pairs pairs = pairs_of(&g)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
                 max_plane(
                     &g, x_data + plane * size, y_data + plane * out_size,
                     index_data + plane * out_size if index_data != NULL else NULL,
-                    memory_of(&g, memory, 0),
+                    &pairs, memory_of(&g, memory, 0),
                 )
         else:
             for plane in prange(g.planes, num_threads=team, schedule="static"):
                 max_plane(
                     &g, x_data + plane * size, y_data + plane * out_size,
                     index_data + plane * out_size if index_data != NULL else NULL,
-                    memory_of(&g, memory, threadid()),
+                    &pairs, memory_of(&g, memory, threadid()),
                 )
         free(memory)
 
@@ -286,18 +504,19 @@ def max_backward(
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
     cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
     cdef void* memory = max_memory(&g, team)
+    cdef Pairs pairs = pairs_of(&g)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
                 max_plane_backward(
                     &g, x_data + plane * size, grad_y_data + plane * out_size, grad_x_data + plane * size,
-                    memory_of(&g, memory, 0),
+                    &pairs, memory_of(&g, memory, 0),
                 )
         else:
             for plane in prange(g.planes, num_threads=team, schedule="static"):
                 max_plane_backward(
                     &g, x_data + plane * size, grad_y_data + plane * out_size, grad_x_data + plane * size,
-                    memory_of(&g, memory, threadid()),
+                    &pairs, memory_of(&g, memory, threadid()),
                 )
         free(memory)
 
@@ -319,58 +538,81 @@ cdef inline real divisor_of_row(const Window* g, Py_ssize_t oh) noexcept nogil:
     return <real>taps_counted(g, oh * g.stride_h - g.top, g.kernel_h, g.height, g.bottom)
 
 
-cdef void average_plane(const Window* g, const real* x, real* y, const real* counts, real* buffer) noexcept nogil:
-    cdef Py_ssize_t oh, i, r, s
-    cdef Rows rows
-    cdef vreal sums, row
-    cdef real divisor
+cdef struct AverageMemory:
+    real* counts                # the taps that each output column counts, shared by all threads
+    real* line                  # one thread's
+
+
+cdef void average_plane(
+    const Window* g, const real* x, real* y, const Pairs* pairs, AverageMemory m,
+) noexcept nogil:
+    cdef Py_ssize_t oh, ow
+    cdef vreal divisor
     cdef int count
+    if apart(g):
+        combine_pairs(g, pairs, x, y, False, divisor_of_row(g, 0) * m.counts[0])
+        return
     for oh in range(g.out_height):
-        rows = rows_of(g, x, oh, 0, buffer)
-        i = 0
-        while i < g.out_width:
-            count = <int>min(<Py_ssize_t>LANES, g.out_width - i)
-            sums = vset(0)
-            for r in range(rows.count):
-                row = vset(0)  # a chain a row, so that rounding errors do not grow with the window
-                for s in range(g.last_tap - g.first_tap):
-                    row = row + vload_strided(rows.first + r * rows.step + i * g.stride_w + s, g.stride_w, count)
-                sums = sums + row
-            vstore_some(y + i, sums, count)
-            i += LANES
-        divisor = divisor_of_row(g, oh)
-        for i in range(g.out_width):
-            y[i] /= divisor * counts[i]
+        combine_rows(g, x, oh, False, m.line)
+        divisor = vset(divisor_of_row(g, oh))
+        ow = 0
+        while ow < g.out_width:
+            count = after(g.out_width, ow)
+            vstore_some(
+                y + ow, combine_columns(g, m.line, ow, False) / (divisor * vload(m.counts + ow)), count
+            )
+            ow += LANES
         y += g.out_width
 
 
-cdef void average_plane_backward(const Window* g, const real* grad_y, real* grad_x, const real* counts) noexcept nogil:
-    cdef Py_ssize_t oh, ow, r, s, row, column, first, last
+cdef void average_plane_backward(
+    const Window* g, const real* grad_y, real* grad_x, const Pairs* pairs, AverageMemory m,
+) noexcept nogil:
+    """Each row of outputs is spread over the columns of a line, and the line over the rows of its windows."""
+    cdef Py_ssize_t oh, ow, r, s, first, last, i, low = max(0, -g.first_column)
+    cdef Py_ssize_t high = max(low, min(g.row_size, g.width - g.first_column))
     cdef real share, divisor
     cdef real* target
+    cdef int count
+    if apart(g):
+        spread_pairs(g, pairs, NULL, grad_y, grad_x, False, divisor_of_row(g, 0) * m.counts[0])
+        return
     memset(grad_x, 0, g.height * g.width * sizeof(real))
     for oh in range(g.out_height):
-        row = oh * g.stride_h - g.top
         taps_inside(g, oh, &first, &last)
         divisor = divisor_of_row(g, oh)
+        memset(m.line, 0, g.row_size * sizeof(real))
         for ow in range(g.out_width):
-            column = ow * g.stride_w - g.left
-            share = grad_y[oh * g.out_width + ow] / (divisor * counts[ow])
-            for r in range(first, last):
-                target = grad_x + (row + r) * g.width + column
-                for s in range(max(0, -column), min(g.kernel_w, g.width - column)):
-                    target[s] += share
+            share = grad_y[ow] / (divisor * m.counts[ow])
+            target = m.line + ow * g.stride_w
+            for s in range(g.last_tap - g.first_tap):
+                target[s] += share
+        for r in range(first, last):
+            target = grad_x + (oh * g.stride_h + r - g.top) * g.width + g.first_column
+            i = low
+            while i < high:
+                count = after(high, i)
+                vstore_some(target + i, vload_some(target + i, count) + vload_some(m.line + i, count), count)
+                i += LANES
+        grad_y += g.out_width
+
+
+cdef inline AverageMemory average_memory_of(const Window* g, real* memory, int thread) noexcept nogil:
+    return AverageMemory(memory, memory + whole_vectors(g.out_width) + thread * line_size(g))
 
 
 cdef real* average_memory(const Window* g, int team) except NULL:
-    """The buffer row of every thread, after the table of each output column's counted taps."""
-    cdef real* counts = <real*>malloc((g.out_width + team * buffer_size(g)) * sizeof(real))
+    """The memory of a team, with the table of counts filled in."""
+    cdef real* counts = <real*>malloc((whole_vectors(g.out_width) + team * line_size(g)) * sizeof(real))
     cdef Py_ssize_t ow
+    cdef int i
     if counts == NULL:
         raise MemoryError("avg_pool2d: no memory for the rows of one thread")
-    for ow in range(g.out_width):
+    for i in range(team):
+        clear_line(g, False, average_memory_of(g, counts, i).line)
+    for ow in range(whole_vectors(g.out_width)):
         counts[ow] = 1
-        if g.divisor == 0:
+        if g.divisor == 0 and ow < g.out_width:
             counts[ow] = <real>taps_counted(g, ow * g.stride_w - g.left, g.kernel_w, g.width, g.right)
     return counts
 
@@ -385,21 +627,24 @@ def average_forward(
     cdef real* y_data = <real*>cnp.PyArray_DATA(y)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
     cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
-    cdef real* counts
+    cdef real* memory
+    cdef Pairs pairs = pairs_of(&g)
     g.count_include_pad = count_include_pad
     g.divisor = divisor
-    counts = average_memory(&g, team)
+    memory = average_memory(&g, team)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
-                average_plane(&g, x_data + plane * size, y_data + plane * out_size, counts, counts + g.out_width)
+                average_plane(
+                    &g, x_data + plane * size, y_data + plane * out_size, &pairs, average_memory_of(&g, memory, 0)
+                )
         else:
             for plane in prange(g.planes, num_threads=team, schedule="static"):
                 average_plane(
-                    &g, x_data + plane * size, y_data + plane * out_size, counts,
-                    counts + g.out_width + threadid() * buffer_size(&g),
+                    &g, x_data + plane * size, y_data + plane * out_size, &pairs,
+                    average_memory_of(&g, memory, threadid()),
                 )
-        free(counts)
+        free(memory)
 
 
 def average_backward(
@@ -412,18 +657,25 @@ def average_backward(
     cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
     cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
-    cdef real* counts
+    cdef real* memory
+    cdef Pairs pairs = pairs_of(&g)
     g.count_include_pad = count_include_pad
     g.divisor = divisor
-    counts = average_memory(&g, team)
+    memory = average_memory(&g, team)
     with nogil:
         if team == 1:
             for plane in range(g.planes):
-                average_plane_backward(&g, grad_y_data + plane * out_size, grad_x_data + plane * size, counts)
+                average_plane_backward(
+                    &g, grad_y_data + plane * out_size, grad_x_data + plane * size, &pairs,
+                    average_memory_of(&g, memory, 0),
+                )
         else:
             for plane in prange(g.planes, num_threads=team, schedule="static"):
-                average_plane_backward(&g, grad_y_data + plane * out_size, grad_x_data + plane * size, counts)
-        free(counts)
+                average_plane_backward(
+                    &g, grad_y_data + plane * out_size, grad_x_data + plane * size, &pairs,
+                    average_memory_of(&g, memory, threadid()),
+                )
+        free(memory)
 
 
 # ---- global average -----------------------------------------------------------------------------------

@@ -114,6 +114,20 @@ static inline vreal vload_partial(const real *p, int n)
 #endif
 }
 
+/* The first n < LANES elements at p, `rest` after them. */
+static inline vreal vload_padded(const real *p, int n, real rest)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_mask_loadu_pd((__m512d)vset(rest), (__mmask8)((1u << n) - 1u), p);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_mask_loadu_ps((__m512)vset(rest), (__mmask16)((1u << n) - 1u), p);
+#else
+    vreal v = vset(rest);
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+#endif
+}
+
 static inline void vstore_partial(real *p, vreal v, int n)
 {
 #if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
@@ -122,6 +136,20 @@ static inline void vstore_partial(real *p, vreal v, int n)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
 #else
     memcpy(p, &v, (size_t)n * sizeof(real));
+#endif
+}
+
+/* The first n <= LANES lanes, zeros after them. */
+static inline vreal vfirst(vreal v, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_maskz_mov_pd((__mmask8)((1u << n) - 1u), (__m512d)v);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    vreal first = {0};
+    memcpy(&first, &v, (size_t)n * sizeof(real));
+    return first;
 #endif
 }
 
@@ -143,6 +171,23 @@ static inline real vsum(vreal v)
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
             part[i] += part[i + width];
+    return part[0];
+#endif
+}
+
+/* The largest lane; whether NaN counts is not said. */
+static inline real vmax(vreal v)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return _mm512_reduce_max_pd((__m512d)v);
+#elif defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    real part[LANES];
+    memcpy(part, &v, sizeof v);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            part[i] = part[i] < part[i + width] ? part[i + width] : part[i];
     return part[0];
 #endif
 }
@@ -175,27 +220,32 @@ static inline double sum_of(const real *p, ptrdiff_t count)
 
 static inline vreal vselect(vint mask, vreal yes, vreal no) { return (vreal)((mask & (vint)yes) | (~mask & (vint)no)); }
 
-/* Lane numbers of shuffles of two vectors: every second lane of both, and the lanes of both in turn. */
+/* Lane numbers of shuffles of two vectors: every second lane of both from the first or the second on, and the lower
+ * or upper lanes of both in turn. */
 #if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
 #define LOG2_LANES 4
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define LOWER_IN_TURN 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER_IN_TURN 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
 #define LOG2_LANES 3
 #define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
-#define ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15
+#define LOWER_IN_TURN 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER_IN_TURN 4, 12, 5, 13, 6, 14, 7, 15
 #elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
 #define LOG2_LANES 2
 #define EVEN_LANES 0, 2, 4, 6
-#define ZIP_LOW 0, 4, 1, 5
-#define ZIP_HIGH 2, 6, 3, 7
+#define ODD_LANES 1, 3, 5, 7
+#define LOWER_IN_TURN 0, 4, 1, 5
+#define UPPER_IN_TURN 2, 6, 3, 7
 #else
 #define LOG2_LANES 1
 #define EVEN_LANES 0, 2
-#define ZIP_LOW 0, 2
-#define ZIP_HIGH 1, 3
+#define ODD_LANES 1, 3
+#define LOWER_IN_TURN 0, 2
+#define UPPER_IN_TURN 1, 3
 #endif
 #if defined(__clang__)
 #define VSHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -203,18 +253,47 @@ static inline vreal vselect(vint mask, vreal yes, vreal no) { return (vreal)((ma
 #define VSHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
 
-/* Every second lane of a and b, one after the other. */
+/* Every second lane of a and b, one after the other, from the first or from the second on. */
 static inline vreal veven(vreal a, vreal b) { return VSHUFFLE(a, b, EVEN_LANES); }
 
-/* LANES vectors of LANES elements, transposed. A round that interleaves vector i with vector i + LANES/2 rotates the
+static inline vreal vodd(vreal a, vreal b) { return VSHUFFLE(a, b, ODD_LANES); }
+
+/* The lower halves of a and b, lane by lane in turn: a0 b0 a1 b1 ...; and their upper halves. */
+static inline vreal vlower_in_turn(vreal a, vreal b) { return VSHUFFLE(a, b, LOWER_IN_TURN); }
+
+static inline vreal vupper_in_turn(vreal a, vreal b) { return VSHUFFLE(a, b, UPPER_IN_TURN); }
+
+/* Lanes of a (0 .. LANES - 1) and b (LANES .. 2 LANES - 1) by number. */
+#if defined(__AVX512F__)
+enum { PERMUTES = 1 };
+static inline vreal vpermute(vreal a, vreal b, vint lanes)
+{
+#if defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_permutex2var_pd((__m512d)a, (__m512i)lanes, (__m512d)b);
+#else
+    return (vreal)_mm512_permutex2var_ps((__m512)a, (__m512i)lanes, (__m512)b);
+#endif
+}
+#else
+enum { PERMUTES = 0 }; /* several instructions: never called */
+static inline vreal vpermute(vreal a, vreal b, vint lanes)
+{
+    vreal v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = lanes[i] < LANES ? a[lanes[i]] : b[lanes[i] - LANES];
+    return v;
+}
+#endif
+
+/* LANES vectors of LANES elements, transposed. A round that takes vector i and vector i + LANES/2 in turn rotates the
  * bits of every element's (vector, lane) by one: after log2(LANES) rounds the two have changed places. */
 static inline void vtranspose(vreal v[LANES])
 {
     vreal w[LANES];
     for (int round = 0; round < LOG2_LANES; round++) {
         for (int i = 0; i < LANES / 2; i++) {
-            w[2 * i] = VSHUFFLE(v[i], v[i + LANES / 2], ZIP_LOW);
-            w[2 * i + 1] = VSHUFFLE(v[i], v[i + LANES / 2], ZIP_HIGH);
+            w[2 * i] = vlower_in_turn(v[i], v[i + LANES / 2]);
+            w[2 * i + 1] = vupper_in_turn(v[i], v[i + LANES / 2]);
         }
         for (int i = 0; i < LANES; i++)
             v[i] = w[i];
@@ -259,8 +338,50 @@ static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
     return v;
 }
 
+/* n <= LANES pairs of neighbours: the first of each, and the second of each. */
+static inline void vload_pairs(const real *p, int n, vreal *first, vreal *second)
+{
+    vreal low = {0}, high = {0};
+    if (2 * n >= LANES) {
+        low = vload(p);
+        high = vload_some(p + LANES, 2 * n - LANES);
+    } else {
+        low = vload_partial(p, 2 * n);
+    }
+    *first = veven(low, high);
+    *second = vodd(low, high);
+}
+
+static inline void vstore_pairs(real *p, vreal first, vreal second, int n)
+{
+    const vreal low = vlower_in_turn(first, second), high = vupper_in_turn(first, second);
+    if (2 * n >= LANES) {
+        vstore(p, low);
+        vstore_some(p + LANES, high, 2 * n - LANES);
+    } else {
+        vstore_partial(p, low, 2 * n);
+    }
+}
+
 /* Lanes where `best` stays before `value`: NaN is larger than every number, and of equals the first stays. */
 static inline vint vstays(vreal best, vreal value) { return (value <= best) | (best != best); }
+
+/* The larger of two, NaN being larger than every number. */
+static inline vreal vmaximum(vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    const __mmask8 nan = _mm512_cmp_pd_mask((__m512d)b, (__m512d)b, _CMP_UNORD_Q);
+    return (vreal)_mm512_mask_mov_pd(_mm512_max_pd((__m512d)b, (__m512d)a), nan, (__m512d)b);
+#elif defined(__AVX512F__)
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_UNORD_Q);
+    return (vreal)_mm512_mask_mov_ps(_mm512_max_ps((__m512)b, (__m512)a), nan, (__m512)b);
+#else
+    return vselect(vstays(a, b), a, b);
+#endif
+}
+
+/* v where the mask is set, else zero. */
+static inline vreal vkeep(vint mask, vreal v) { return (vreal)(mask & (vint)v); }
 
 static inline vint vset_int(ireal s) { return s - (vint){0}; }
 
@@ -296,8 +417,8 @@ static inline vreal vround(vreal x)
     return (x + magic) - magic; /* value-changing reassociation is off in every build */
 }
 
-/* e^r - 1 on |r| <= ln(2)/2 and the n of x = n ln(2) + r. The polynomial is the Taylor series of
- * (e^r - 1 - r)/r^2, long enough that its remainder is below half an ulp on that interval. */
+/* e^r - 1 on |r| <= ln(2)/2 and the n of x = n ln(2) + r. The polynomial stands for (e^r - 1 - r)/r^2: in double its
+ * Taylor series, in float the minimax polynomial of the Cephes library; what it leaves is below half an ulp. */
 static inline vreal vexpm1_reduced(vreal x, vreal *n_out)
 {
 #if defined(FASTCONV_DOUBLE)
@@ -311,19 +432,36 @@ static inline vreal vexpm1_reduced(vreal x, vreal *n_out)
     p = p * r + 1.0 / 362880.0;
     p = p * r + 1.0 / 40320.0;
     p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
 #else
     const vreal n = vround(x * 1.44269504f);
     const vreal r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    vreal p = vset(1.0f / 40320.0f);
-    p = p * r + 1.0f / 5040.0f;
+    vreal p = vset(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
 #endif
-    p = p * r + (real)(1.0 / 720.0);
-    p = p * r + (real)(1.0 / 120.0);
-    p = p * r + (real)(1.0 / 24.0);
-    p = p * r + (real)(1.0 / 6.0);
-    p = p * r + (real)0.5;
     *n_out = n;
     return r + r * r * p;
+}
+
+/* x between low and high; NaN stays. */
+static inline vreal vclamp(vreal x, real low, real high)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_max_pd((__m512d)vset(low), _mm512_min_pd((__m512d)vset(high), (__m512d)x));
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_max_ps((__m512)vset(low), _mm512_min_ps((__m512)vset(high), (__m512)x));
+#else
+    x = vselect(x > high, vset(high), x);
+    return vselect(x < low, vset(low), x);
+#endif
 }
 
 /* e^x over the whole range: overflow gives infinity, underflow is gradual, NaN stays NaN. */
@@ -334,21 +472,43 @@ static inline vreal vexp(vreal x)
 #else
     const real highest = 88.73f, lowest = -104.0f;
 #endif
-    vreal clamped = vselect(x > highest, vset(highest), x);
-    clamped = vselect(clamped < lowest, vset(lowest), clamped);
     vreal n;
-    const vreal e = vexpm1_reduced(clamped, &n) + 1;
+    const vreal e = vexpm1_reduced(vclamp(x, lowest, highest), &n) + 1;
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vreal)_mm512_scalef_pd((__m512d)e, (__m512d)n);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_scalef_ps((__m512)e, (__m512)n);
+#else
     /* 2^n in two factors, each a normal number, so that subnormal results are rounded once. */
     const vreal half = vround(n * (real)0.5);
     const vreal scaled = e * vpow2(half) * vpow2(n - half);
     return vselect(x == x, scaled, x);
+#endif
+}
+
+/* a / b for 1 <= b <= 2, to within an ulp: Newton's steps from an estimate take half the time of a division. */
+static inline vreal vdivide(vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    vreal inverse = (vreal)_mm512_rcp14_pd((__m512d)b);
+    inverse += inverse * (1 - b * inverse);
+#elif defined(__AVX512F__)
+    vreal inverse = (vreal)_mm512_rcp14_ps((__m512)b);
+#endif
+#if defined(__AVX512F__)
+    inverse += inverse * (1 - b * inverse);
+    const vreal quotient = a * inverse;
+    return quotient + inverse * (a - b * quotient);
+#else
+    return a / b;
+#endif
 }
 
 /* 1 / (1 + e^-x), from e^-|x| so that nothing overflows and small results keep their digits. */
 static inline vreal vsigmoid(vreal x)
 {
     const vreal e = vexp(-vabs(x));
-    return vselect(x < 0, e, vset(1)) / (1 + e);
+    return vdivide(vselect(x < 0, e, vset(1)), 1 + e);
 }
 
 /* tanh|x| = -m / (m + 2) with m = e^(-2|x|) - 1, which is exact to the last digits near zero too. */
@@ -359,15 +519,12 @@ static inline vreal vtanh(vreal x)
 #else
     const real saturation = 10;
 #endif
-    vreal a = vabs(x);
-    a = vselect(a > saturation, vset(saturation), a);
     vreal n;
-    const vreal p = vexpm1_reduced(-2 * a, &n);
+    const vreal p = vexpm1_reduced(-2 * vclamp(vabs(x), 0, saturation), &n); /* NaN where x is */
     const vreal scale = vpow2(n);
     const vreal m = scale * p + (scale - 1);
-    const vreal t = -m / (m + 2);
-    const vint sign = (vint)vset((real)-0.0);
-    return vselect(x == x, (vreal)(((vint)t & ~sign) | ((vint)x & sign)), x);
+    const vint t = (vint)vdivide(m, m + 2), sign = (vint)vset((real)-0.0);
+    return (vreal)((t & ~sign) | ((vint)x & sign));
 }
 
 /* The activations that a kernel can apply as it stores. The numbers are those of python's _validation. */

@@ -19,8 +19,13 @@ cdef extern from "simd.h" nogil:
     enum: PANEL_VECTORS
     enum: VECTOR_BYTES
     enum: LINEAR
+    enum: RELU
+    enum: LEAKY_RELU
+    enum: SIGMOID
+    enum: TANH
     enum: CACHE_LINE
     enum: HALVES
+    enum: PERMUTES
     real* aligned(void* p) noexcept
     Py_ssize_t whole_vectors(Py_ssize_t count) noexcept
     vreal vload(const real* p) noexcept
@@ -31,9 +36,17 @@ cdef extern from "simd.h" nogil:
     void vstore_partial(real* p, vreal v, int n) noexcept
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
+    void vtranspose(vreal* v) noexcept
+    vreal vload_padded(const real* p, int n, real rest) noexcept
+    real vmax(vreal v) noexcept
+    vreal vfirst(vreal v, int n) noexcept
+    vreal vpermute(vreal a, vreal b, vint lanes) noexcept
+    void vload_pairs(const real* p, int n, vreal* first, vreal* second) noexcept
+    void vstore_pairs(real* p, vreal first, vreal second, int n) noexcept
+    vreal vmaximum(vreal a, vreal b) noexcept
+    vreal vkeep(vint mask, vreal v) noexcept
     vreal vload_some(const real* p, int n) noexcept
     void vstore_some(real* p, vreal v, int n) noexcept
-    void vtranspose(vreal* v) noexcept
     vreal vselect(vint mask, vreal yes, vreal no) noexcept
     vint vstays(vreal best, vreal value) noexcept
     vint vset_int(ireal s) noexcept

@@ -1,0 +1,110 @@
+"""The micro-kernel of matrix products: a block of rows times a panel of columns.
+
+Contract of `product` (lanes are columns)
+
+    c[i*c_row + j] =  sum over p of a[i*a_row + p*a_step] * b[p*b_step + j]     with `add` unset
+    c[i*c_row + j] += the same                                                  with `add` set
+
+    i < rows, p < depth, j < (vectors - 1)*LANES + last, 1 <= last <= LANES. `a` is read where it lies, in any
+    layout: one element is broadcast for `vectors` multiply-adds. Of b whole vectors are read, of c only what is
+    written. Each result is one chain over p in rising order, whatever `rows` and `vectors` are.
+
+`rows` and `vectors` are literals at every call, as in `tile`; `run_product` turns run-time sizes into them.
+"""
+
+from fastconv.simd cimport LANES, real, vload, vload_some, vreal, vset, vstore, vstore_some
+from fastconv.tile cimport tile_rows
+
+# Rows of `a` may lie a multiple of 4 KiB apart and then share one set of the first-level cache: its 12 ways hold so
+# many rows and the panel's lines beside them.
+cdef enum:
+    ROWS_MAX = 10
+    COLUMNS_MAX = 8             # vectors of columns, of a single row
+
+
+cdef inline int product_rows(int vectors) noexcept nogil:
+    """The most rows that a block may have beside so many vectors of columns: one beside more than four."""
+    return min(<int>ROWS_MAX, tile_rows(vectors)) if vectors <= 4 else 1
+
+
+cdef inline void product(
+    const int rows, const int vectors, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
+) noexcept nogil:
+    cdef vreal acc[10][8]
+    cdef vreal row[8]
+    cdef vreal sums
+    cdef real weight
+    cdef Py_ssize_t p
+    cdef int i, j
+    for i in range(rows):
+        for j in range(vectors):
+            acc[i][j] = vset(0)
+    for p in range(depth):
+        for j in range(vectors):
+            row[j] = vload(b + j * LANES)
+        for i in range(rows):
+            weight = a[i * a_row]
+            for j in range(vectors):
+                acc[i][j] = acc[i][j] + row[j] * weight
+        a += a_step
+        b += b_step
+    for i in range(rows):
+        for j in range(vectors - 1):
+            sums = acc[i][j]
+            if add:
+                sums = sums + vload(c + j * LANES)
+            vstore(c + j * LANES, sums)
+        sums = acc[i][vectors - 1]
+        if add:
+            sums = sums + vload_some(c + (vectors - 1) * LANES, last)
+        vstore_some(c + (vectors - 1) * LANES, sums, last)
+        c += c_row
+
+
+cdef inline void product_of(
+    const int vectors, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
+) noexcept nogil:
+    if rows == 1:
+        product(1, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 2:
+        product(2, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 3 and tile_rows(vectors) >= 3:
+        product(3, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 4 and tile_rows(vectors) >= 4:
+        product(4, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 5 and tile_rows(vectors) >= 5:
+        product(5, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 6 and tile_rows(vectors) >= 6:
+        product(6, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 7 and tile_rows(vectors) >= 7:
+        product(7, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 8 and tile_rows(vectors) >= 8:
+        product(8, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 9 and tile_rows(vectors) >= 9:
+        product(9, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 10 and tile_rows(vectors) >= 10:
+        product(10, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+
+
+cdef inline void run_product(
+    int vectors, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
+) noexcept nogil:
+    if vectors == 1:
+        product_of(1, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 2:
+        product_of(2, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 3:
+        product_of(3, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 4:
+        product_of(4, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 5:
+        product(1, 5, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 6:
+        product(1, 6, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif vectors == 7:
+        product(1, 7, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    else:
+        product(1, 8, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
