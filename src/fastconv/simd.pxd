@@ -18,11 +18,13 @@ cdef extern from "simd.h" nogil:
     enum: DOT_COLUMNS
     enum: VECTOR_BYTES
     enum: LINEAR
+    enum: RELU
     enum: CACHE_LINE
     enum: HALVES
     real* aligned(void* p) noexcept
     Py_ssize_t whole_vectors(Py_ssize_t count) noexcept
     vreal vload(const real* p) noexcept
+    vreal vload_once(const real* p) noexcept
     vreal vload_halves(const real* p, const real* q) noexcept
     void vstore(real* p, vreal v) noexcept
     vreal vset(real s) noexcept

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fastconv import _dispatch, _shapes
 from fastconv import _validation as check
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _conv2d = _dispatch.Kernels("conv2d")
+_depthwise = _dispatch.Kernels("depthwise")
+
+
+def _kernel(weight: Array, groups: int) -> ModuleType:
+    """Choose the kernels: few filters, each of one channel, have their own."""
+    depthwise = weight.shape[1] == 1 and weight.shape[0] < 4 * groups
+    return (_depthwise if depthwise else _conv2d)[weight.dtype.char]
 
 
 def _geometry(
@@ -101,7 +110,7 @@ def conv2d(
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
     y = check.result(out, shape, x.dtype, (x, weight, bias))
     if x.shape[0]:
-        _conv2d[x.dtype.char].forward(
+        _kernel(weight, groups).forward(
             x, weight, bias, y, *g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, code, slope,
             get_num_threads(),
         )  # fmt: skip
@@ -183,7 +192,7 @@ def conv2d_backward(
     shapes = (x.shape, weight.shape, (weight.shape[0],))
     targets = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
     grad_x, grad_weight, grad_bias = targets
-    kernel = _conv2d[x.dtype.char]
+    kernel = _kernel(weight, groups)
     threads = get_num_threads()
     numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, threads)
     if not x.shape[0]:
@@ -196,5 +205,5 @@ def conv2d_backward(
     if grad_weight is not None:
         kernel.backward_weight(grad_output, x, grad_weight, *numbers)
     if grad_bias is not None:
-        kernel.backward_bias(grad_output, grad_bias, threads)
+        _conv2d[x.dtype.char].backward_bias(grad_output, grad_bias, threads)
     return grad_x, grad_weight, grad_bias
