@@ -164,7 +164,7 @@ print(*{name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib_m
 
 # --- the kernels ---------------------------------------------------------------------------------
 
-FOUNDATION = [{"simd"}, {"parallel", "plane", "row", "tile"}, {"matmul", "product"}]
+FOUNDATION = [{"simd"}, {"geometry", "parallel", "plane", "row", "tile"}, {"matmul", "product"}]
 
 
 def cimports(file: Path) -> set[str]:

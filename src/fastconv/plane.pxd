@@ -8,7 +8,7 @@ outputs have neighbouring inputs. A cropping (negative) padding needs no special
 
 from libc.string cimport memset
 
-from fastconv.simd cimport real, vcopy
+from fastconv.simd cimport LANES, real, vcopy, vload_strided, vstore_some
 
 
 cdef struct Planes:
@@ -38,13 +38,17 @@ cdef inline void copy_planes(
     memory is new and cleared. Then only the image itself is written.
     """
     cdef Py_ssize_t c, f, i, j, source_row, low, high, start
+    cdef int count
     cdef const real* source
     cdef real* row
     for f in range(planes.phases):
         # columns [low, high) of the plane lie in the image
         start = planes.phase_column[f] - planes.left
-        low = 0 if start >= 0 else (-start + planes.stride_w - 1) // planes.stride_w
-        high = (planes.width - start + planes.stride_w - 1) // planes.stride_w if planes.width > start else 0
+        low = max(0, -start)
+        high = max(0, planes.width - start)
+        if planes.stride_w > 1:
+            low = (low + planes.stride_w - 1) // planes.stride_w
+            high = (high + planes.stride_w - 1) // planes.stride_w
         low = min(low, planes.pitch)
         high = max(low, min(high, planes.pitch))
         for c in range(channels):
@@ -63,6 +67,9 @@ cdef inline void copy_planes(
                 if planes.stride_w == 1:
                     vcopy(row + low, source + low, high - low)
                 else:
-                    for j in range(low, high):
-                        row[j] = source[j * planes.stride_w]
+                    j = low
+                    while j < high:
+                        count = <int>min(<Py_ssize_t>LANES, high - j)
+                        vstore_some(row + j, vload_strided(source + j * planes.stride_w, planes.stride_w, count), count)
+                        j += LANES
                 row += planes.pitch

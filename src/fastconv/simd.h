@@ -70,6 +70,16 @@ enum { PANEL_VECTORS = 2 };
 
 static inline vreal vload(const real *p) { return *(const vreal *)p; }
 
+/* A load that stays one load: GCC otherwise repeats it as an operand of every multiply-add that uses it. */
+static inline vreal vload_once(const real *p)
+{
+    vreal v = vload(p);
+#if defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
 /* LANES/2 elements from each of two places. */
 #if defined(__AVX512F__)
 enum { HALVES = 1 };

@@ -29,6 +29,7 @@ cdef extern from "simd.h" nogil:
     real* aligned(void* p) noexcept
     Py_ssize_t whole_vectors(Py_ssize_t count) noexcept
     vreal vload(const real* p) noexcept
+    vreal vload_once(const real* p) noexcept
     vreal vload_halves(const real* p, const real* q) noexcept
     void vstore(real* p, vreal v) noexcept
     vreal vset(real s) noexcept

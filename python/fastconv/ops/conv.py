@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fastconv import _dispatch, _shapes
 from fastconv import _validation as check
 from fastconv._algorithm import takes_winograd
@@ -10,6 +12,13 @@ from fastconv._validation import Array
 
 _conv2d = _dispatch.Kernels("conv2d")
 _winograd = _dispatch.Kernels("winograd")
+_depthwise = _dispatch.Kernels("depthwise")
+
+
+def _kernel(weight: Array, groups: int) -> ModuleType:
+    """Choose the kernels: few filters, each of one channel, have their own."""
+    depthwise = weight.shape[1] == 1 and weight.shape[0] < 4 * groups
+    return (_depthwise if depthwise else _conv2d)[weight.dtype.char]
 
 
 def _geometry(
