@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._memory import empty
+from .._call import empty
 from .._validation import Array, real
 from .base import Backward, Layer
 

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from fastconv import _dispatch, _shapes
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
+from fastconv._call import Plans, nothing, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _conv2d = _dispatch.Kernels("conv2d")
+_forward, _backward = Plans(), Plans()
+
+
+class _Forward(NamedTuple):
+    """What the arguments of `conv2d` settle: the kernel, its numbers, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    numbers: tuple[float, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class _Backward(NamedTuple):
+    """What the arguments of `conv2d_backward` settle: three kernels, their numbers, and the arrays of the results."""
+
+    to_input: Callable[..., Any]
+    to_weight: Callable[..., Any]
+    to_bias: Callable[..., Any]
+    numbers: tuple[int, ...]
+    wants: tuple[bool, bool, bool]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[Any]
 
 
 def _geometry(
@@ -80,6 +108,26 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]], dtype=float32)
     """
+    plan = _forward.find(x, weight, bias, stride, padding, dilation, groups, activation)
+    if plan is None:
+        x, weight, bias, plan = _plan_forward(x, weight, bias, stride, padding, dilation, groups, activation)
+    kernel, numbers, shape, dtype = plan
+    y = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, (x, weight, bias))
+    run(kernel, x, weight, bias, y, *numbers, get_num_threads())
+    return y
+
+
+def _plan_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    activation: str | None,
+) -> tuple[Array, Array, Array | None, _Forward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     if bias is not None:
@@ -93,19 +141,18 @@ def conv2d(
         check.axes(bias, "bias", 1)
     g = _geometry(x.shape, weight, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
-    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    count = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise ValueError(
             f"bias: expected one value for each of {weight.shape[0]} output channels; received {bias.shape[0]}"
         )
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
-    y = check.result(out, shape, x.dtype, (x, weight, bias))
-    if x.shape[0]:
-        _conv2d[x.dtype.char].forward(
-            x, weight, bias, y, *g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, code, slope,
-            get_num_threads(),
-        )  # fmt: skip
-    return y
+    check.size(shape, x.dtype)
+    kernel = _conv2d[x.dtype.char].forward if x.shape[0] else nothing
+    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, count, code, slope)
+    plan = _Forward(kernel, numbers, shape, x.dtype)
+    _forward.keep(plan, x, weight, bias, stride, padding, dilation, groups, activation)
+    return x, weight, bias, plan
 
 
 def conv2d_backward(
@@ -164,6 +211,34 @@ def conv2d_backward(
     >>> grad_bias
     array([4.], dtype=float32)
     """
+    plan = _backward.find(grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    if plan is None:
+        grad_output, x, weight, plan = _plan_backward(
+            grad_output, x, weight, stride, padding, dilation, groups, output_mask
+        )
+    to_input, to_weight, to_bias, numbers, wants, shapes, dtype = plan
+    grad_x, grad_weight, grad_bias = check.outs(out, wants, shapes, dtype, (grad_output, x, weight))
+    threads = get_num_threads()
+    if grad_x is not None:
+        to_input(grad_output, weight, grad_x, *numbers, threads)
+    if grad_weight is not None:
+        to_weight(grad_output, x, grad_weight, *numbers, threads)
+    if grad_bias is not None:
+        to_bias(grad_output, grad_bias, threads)
+    return grad_x, grad_weight, grad_bias
+
+
+def _plan_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    output_mask: tuple[bool, bool, bool],
+) -> tuple[Array, Array, Array, _Backward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     grad_output = check.array_like(grad_output, "grad_output", x, "x")
@@ -174,27 +249,21 @@ def conv2d_backward(
     check.axes(weight, "weight", 4)
     g = _geometry(x.shape, weight, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
-    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    count = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
     if grad_output.shape != shape:
         raise ValueError(
             f"grad_output: expected shape {shape}, that of the forward result; received {grad_output.shape}"
         )
+    direct = _conv2d[x.dtype.char]
+    to_input, to_weight = (direct.backward_input, direct.backward_weight) if x.shape[0] else (_zeros, _zeros)
+    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, count)
     shapes = (x.shape, weight.shape, (weight.shape[0],))
-    targets = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
-    grad_x, grad_weight, grad_bias = targets
-    kernel = _conv2d[x.dtype.char]
-    threads = get_num_threads()
-    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, groups, threads)
-    if not x.shape[0]:
-        for target in targets:
-            if target is not None:
-                target.fill(0)
-        return grad_x, grad_weight, grad_bias
-    if grad_x is not None:
-        kernel.backward_input(grad_output, weight, grad_x, *numbers)
-    if grad_weight is not None:
-        kernel.backward_weight(grad_output, x, grad_weight, *numbers)
-    if grad_bias is not None:
-        kernel.backward_bias(grad_output, grad_bias, threads)
-    return grad_x, grad_weight, grad_bias
+    plan = _Backward(to_input, to_weight, direct.backward_bias, numbers, wants, shapes, x.dtype)
+    _backward.keep(plan, grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    return grad_output, x, weight, plan
+
+
+def _zeros(grad_output: Array, other: Array, target: Array, *numbers: int) -> None:
+    """Stand for a kernel where there are no images: the gradients are sums of nothing."""
+    target.fill(0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._memory import Arena
+from .._call import Arena
 from .._shapes import integer
 from .._validation import Array
 from ..layers import Layer, Stack
