@@ -7,6 +7,9 @@ of each other argument: a call like an earlier one finds its plan and checks not
 be many times the arithmetic. A training step therefore runs inside ``with arena:``: every operator takes its result
 from one block, and the next step takes the same bytes again.
 
+A `Tape` records the kernels that run while it is open, so that they can be made again without the Python between
+them: `fastconv.layers.replay`.
+
 All of it is in C (``src/fastconv/call.pyx``): in Python it would cost more than a small kernel.
 """
 

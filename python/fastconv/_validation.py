@@ -45,6 +45,7 @@ def _convert(x: object, name: str) -> Array:
     native = x.dtype.newbyteorder("=")
     if native not in (_FLOAT32, _FLOAT64):
         raise TypeError(f"{name}: expected an array of float32 or float64; received {x.dtype}: use {cure}")
+    _call.not_a_kernel()
     # asarray of require's result: subclasses such as np.matrix become plain arrays
     return np.asarray(np.require(x, native, ["C_CONTIGUOUS", "ALIGNED"]))
 

@@ -22,8 +22,12 @@ class Arena(Memory):
 
 @final
 class Tape(Memory):
-    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]
-    complete: bool
+    @property
+    def calls(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def size(self) -> int: ...
 
 def fits(
     out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[NDArray[Any] | None, ...]

@@ -219,12 +219,16 @@ cdef char* aligned(void* data) noexcept:
     return <char*>((<intptr_t>data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
-cdef cnp.ndarray new_array(cnp.dtype dtype, int axes, cnp.npy_intp* sizes, void* data):
-    """An array over `data`, or over memory of its own where that is NULL."""
+cdef cnp.ndarray new_array(cnp.dtype dtype, int axes, cnp.npy_intp* sizes, void* data, cnp.ndarray owner):
+    """An array over `data`, which is the owner's, or over memory of its own where that is NULL."""
+    cdef cnp.ndarray array
     Py_INCREF(dtype)  # the array takes this reference
-    return PyArray_NewFromDescr(
+    array = PyArray_NewFromDescr(
         <PyTypeObject*>cnp.ndarray, dtype, axes, sizes, NULL, data, cnp.NPY_ARRAY_CARRAY if data != NULL else 0, NULL
     )
+    if owner is not None:
+        cnp.set_array_base(array, owner)
+    return array
 
 
 cdef class Memory:
@@ -295,6 +299,7 @@ cdef class Tape(Memory):
 
     cdef readonly list calls
     cdef readonly bint complete
+    cdef readonly Py_ssize_t size   # bytes of all results
 
     def __cinit__(self):
         self.calls = []
@@ -313,16 +318,19 @@ def empty(tuple shape not None, cnp.dtype dtype not None):
     for k in range(axes):
         sizes[k] = shape[k]
         size = size * sizes[k] if sizes[k] == 0 or size <= INT64_MAX // 2 // sizes[k] else INT64_MAX // 2
-    if opened == NULL or type(<object>opened) is not Arena:
-        return new_array(dtype, axes, sizes, NULL)
-    arena = <Arena>opened
     size = (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-    if size <= arena.size - arena.used:
-        array = new_array(dtype, axes, sizes, arena.start + arena.used)
-        cnp.set_array_base(array, arena.block)
-    else:
-        array = new_array(dtype, axes, sizes, NULL)
-    arena.used += size
+    if opened == NULL:
+        return new_array(dtype, axes, sizes, NULL, None)
+    if type(<object>opened) is Arena:
+        arena = <Arena>opened
+        if size <= arena.size - arena.used:
+            array = new_array(dtype, axes, sizes, arena.start + arena.used, arena.block)
+        else:
+            array = new_array(dtype, axes, sizes, NULL, None)
+        arena.used += size
+        return array
+    array = new_array(dtype, axes, sizes, NULL, None)
+    (<Tape>opened).size += size
     return array
 
 

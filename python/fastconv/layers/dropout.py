@@ -33,6 +33,7 @@ class Dropout(Layer):
     array([0., 2.], dtype=float32)
     """
 
+    only_kernels = True
     keeps_values = True
 
     def __init__(
