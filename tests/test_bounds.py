@@ -58,7 +58,7 @@ def main() -> None:
     from operators import ROWS
 
     import fastconv
-    from fastconv import _memory, ops, reference
+    from fastconv import _call, ops, reference
 
     fastconv.set_num_threads(1)  # the work is split by shape alone
     rows = [row for row in ROWS if "update" not in row.operator and all(map(np.prod, row.shapes))]
@@ -70,7 +70,7 @@ def main() -> None:
             for at_end in (True, False):
                 print(f"{row} {np.dtype(dtype)} {'end' if at_end else 'begin'}", flush=True)
                 put = place(at_end)
-                _memory.empty = allocate = Mock(side_effect=partial(guarded, at_end=at_end))
+                _call.empty = allocate = Mock(side_effect=partial(guarded, at_end=at_end))
                 arrays = tuple(put(a) for a in drawn)
                 placed_grad, placed_output = put(grad), put(output)
                 for algorithm in ("auto", "winograd") if row.operator == "conv2d" else ("auto",):

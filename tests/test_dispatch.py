@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +22,7 @@ for dtype in (np.float32, np.float64):
     fastconv.conv2d(np.ones((1, 1, 3, 3), dtype), np.ones((1, 1, 3, 3), dtype))
     fastconv.relu(np.ones(3, dtype))
 packages = {name.split(".")[2] for name in sys.modules if name.startswith("fastconv._native.")}
-print(_dispatch.isa, *sorted(packages - {"cpu"}))
+print(_dispatch.isa, *sorted(packages - {"call", "cpu"}))
 """
 
 
@@ -41,6 +45,22 @@ def test_unknown_build(monkeypatch: pytest.MonkeyPatch) -> None:
         _dispatch._choose()
     program = "try:\n    import fastconv\nexcept ImportError as error:\n    print(error)"
     assert "received 'sse9'" in run_python(program, FASTCONV_ISA="sse9")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[sys.executable, "-m", "fastconv"], [str(Path(sys.executable).with_name("fastconv"))]],
+    ids=["-m", "script"],
+)
+def test_unknown_build_on_the_command_line(command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]}")
+    done = subprocess.run(
+        [*command, "info"], env={**os.environ, "FASTCONV_ISA": "sse9"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "fastconv: error: FASTCONV_ISA: expected one of avx512, avx2, baseline; received 'sse9'\n"
 
 
 def test_build_that_this_processor_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

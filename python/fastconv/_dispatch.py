@@ -13,6 +13,7 @@ import sys
 import time
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import fastconv._native.cpu as cpu
@@ -48,8 +49,20 @@ def _choose() -> str:
     return forced
 
 
+def _choose_or_say() -> str:
+    """Choose; on the command line, whose `main` needs this module first, say what is wrong in one line."""
+    try:
+        return _choose()
+    except ImportError as error:
+        command = Path(sys.argv[0]).stem == "fastconv" or sys.orig_argv[1:3] == ["-m", "fastconv"]
+        if not command:
+            raise
+        print("fastconv: error:", error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 #: The instruction set of the running build.
-isa: str = _choose()
+isa: str = _choose_or_say()
 
 
 class Kernels(dict[str, ModuleType]):

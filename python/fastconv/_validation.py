@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import _memory
+from fastconv import _call
 from fastconv._shapes import integer
 
 Array = npt.NDArray[Any]
@@ -45,6 +45,7 @@ def _convert(x: object, name: str) -> Array:
     native = x.dtype.newbyteorder("=")
     if native not in (_FLOAT32, _FLOAT64):
         raise TypeError(f"{name}: expected an array of float32 or float64; received {x.dtype}: use {cure}")
+    _call.not_a_kernel()
     # asarray of require's result: subclasses such as np.matrix become plain arrays
     return np.asarray(np.require(x, native, ["C_CONTIGUOUS", "ALIGNED"]))
 
@@ -87,64 +88,72 @@ def no_empty_axes(x: Array, name: str, axes: str) -> None:
         raise ValueError(f"{name}: expected {axes} of at least 1; received shape {x.shape}")
 
 
-def result(
-    out: object,
+def size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse the shape of a result that no memory could hold."""
+    elements = math.prod(shape)
+    if elements > sys.maxsize // dtype.itemsize:
+        raise ValueError(
+            f"output: expected at most {sys.maxsize // dtype.itemsize} elements, all that can be "
+            f"addressed; received shape {shape} of {elements}"
+        )
+
+
+def out(
+    given: object,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    inputs: Sequence[object],
+    inputs: tuple[Array | None, ...],
     *,
     in_place: bool = False,
 ) -> Array:
-    """Return the array for a result: `out` where it fits, else a new one.
+    """Return the array that a caller gave for a result, if it fits.
 
-    `in_place` allows `out` to be the first input itself.
+    The inputs are plain; `in_place` allows `given` to be the first of them itself.
     """
-    if out is None:
-        elements = math.prod(shape)
-        if elements > sys.maxsize // dtype.itemsize:
-            raise ValueError(
-                f"output: expected at most {sys.maxsize // dtype.itemsize} elements, all that can be "
-                f"addressed; received shape {shape} of {elements}"
-            )
-        return _memory.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out: expected a NumPy array; received {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out: expected dtype {dtype}; received {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out: expected shape {shape}; received {out.shape}")
-    if not out.flags.carray:
+    if _call.fits(given, shape, dtype, inputs):
+        return given  # type: ignore[return-value]
+    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"out: expected a NumPy array; received {type(given).__name__}")
+    if given.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}; received {given.dtype}")
+    if given.shape != shape:
+        raise ValueError(f"out: expected shape {shape}; received {given.shape}")
+    if not given.flags.carray:
         raise ValueError(
             "out: expected a writable, C-contiguous, aligned array; received one with strides "
-            f"{out.strides}{'' if out.flags.writeable else ' that is read-only'}"
+            f"{given.strides}{'' if given.flags.writeable else ' that is read-only'}"
         )
     for k, other in enumerate(inputs):
         if (
-            isinstance(other, np.ndarray)
-            and np.may_share_memory(out, other)
-            and not (in_place and k == 0 and _same_memory(out, other))
-            and np.shares_memory(out, other)
+            other is not None
+            and np.shares_memory(given, other)
+            and not (in_place and k == 0 and _same_memory(given, other))
         ):
             raise ValueError("out: expected memory of its own; received an array that overlaps an input")
-    return out
+    return given
 
 
-def results(
-    out: object,
+def outs(
+    given: object,
     wants: tuple[bool, bool, bool],
     shapes: Sequence[tuple[int, ...]],
     dtype: np.dtype[Any],
-    inputs: Sequence[object],
-) -> list[Array | None]:
-    """Return the arrays for three gradients, None for those not wanted; `out` as `result`, for each."""
-    if not isinstance(out, tuple | list):
-        raise TypeError(f"out: expected three arrays or None; received {type(out).__name__}")
-    if len(out) != 3:
-        raise ValueError(f"out: expected three arrays or None; received {len(out)}")
-    targets: list[Array | None] = []
-    for want, target, shape in zip(wants, out, shapes, strict=True):
-        targets.append(result(target, shape, dtype, (*inputs, *targets)) if want else None)
-    return targets
+    inputs: tuple[Array, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return the arrays for three gradients, None for those not wanted; each given one as `out` checks it."""
+    if not isinstance(given, tuple | list):
+        raise TypeError(f"out: expected three arrays or None; received {type(given).__name__}")
+    if len(given) != 3:
+        raise ValueError(f"out: expected three arrays or None; received {len(given)}")
+    first, second, third = given
+    a = None if not wants[0] or first is None else out(first, shapes[0], dtype, inputs)
+    b = None if not wants[1] or second is None else out(second, shapes[1], dtype, (*inputs, a))
+    c = None if not wants[2] or third is None else out(third, shapes[2], dtype, (*inputs, a, b))
+    return (
+        _call.empty(shapes[0], dtype) if wants[0] and a is None else a,
+        _call.empty(shapes[1], dtype) if wants[1] and b is None else b,
+        _call.empty(shapes[2], dtype) if wants[2] and c is None else c,
+    )
 
 
 def _same_memory(a: Array, b: Array) -> bool:

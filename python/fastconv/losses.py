@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import ops
+from ._call import empty
 from ._config import Configurable, by_name
-from ._memory import empty
 from ._validation import Array
 
 ValueAndGradient: TypeAlias = tuple[float, Array]

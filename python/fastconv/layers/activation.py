@@ -73,6 +73,8 @@ class Activation(Layer):
     array([[0., 2.]])
     """
 
+    only_kernels = True
+
     def __init__(
         self,
         activation: str,
@@ -97,12 +99,16 @@ class Activation(Layer):
 class ReLU(Activation):
     """``max(x, 0)``; NaN stays NaN."""
 
+    only_kernels = True
+
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         super().__init__("relu", name=name, input_shape=input_shape)
 
 
 class Softmax(Activation):
     """``exp(x) / sum(exp(x))`` over axis 1: the classes, or the channels of images."""
+
+    only_kernels = True
 
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         super().__init__("softmax", name=name, input_shape=input_shape)
@@ -124,6 +130,8 @@ class LeakyReLU(Layer):
     >>> LeakyReLU(0.5)(np.array([[-1.0, 2.0]]))
     array([[-0.5,  2. ]])
     """
+
+    only_kernels = True
 
     def __init__(
         self,

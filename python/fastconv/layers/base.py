@@ -20,6 +20,7 @@ from .._config import Configurable
 from .._shapes import integer
 from .._validation import Array
 from .parameter import Parameter, Shape
+from .replay import Watched
 
 L = TypeVar("L", bound="Layer")
 
@@ -38,7 +39,7 @@ class Backward(Protocol):
         """
 
 
-class Layer(Configurable):
+class Layer(Watched, Configurable):
     """Base class; a subclass writes `forward` and, where shapes change, `compute_output_shape`.
 
     A layer with parameters makes them with `add_parameter` in its constructor and states their
@@ -75,6 +76,8 @@ class Layer(Configurable):
     activation: str | None = None
     keeps_values = False
     """True for layers whose output is their input rearranged or masked, such as Flatten."""
+    only_kernels = False
+    """True in a class whose inference is kernels and views alone, so that it may be recorded (see `replay`)."""
 
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         if name is not None and not isinstance(name, str):
@@ -186,13 +189,18 @@ class Layer(Configurable):
         ----------
         x : ndarray (N, *input_shape), float32 or float64
         """
+        if not self.built or not isinstance(x, np.ndarray):
+            self._build_for(x)
+        return self.forward(x)[0]
+
+    def _build_for(self, x: Array) -> None:
+        """Build the layer, if it is not, for the first `x` that it sees."""
         if not isinstance(x, np.ndarray):
             raise TypeError(
                 f"expected x to be a NumPy array; received {type(x).__name__}: np.asarray(x, dtype=np.float32)"
             )
         if not self.built:
             self.build(x.shape[1:], dtype=x.dtype)
-        return self.forward(x)[0]
 
     def get_weights(self) -> list[Array]:
         """Return copies of all parameters, in their order."""

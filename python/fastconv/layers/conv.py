@@ -51,6 +51,8 @@ class Conv2D(Layer):
     (6, 1, 5, 5)
     """
 
+    only_kernels = True
+
     def __init__(
         self,
         filters: int,

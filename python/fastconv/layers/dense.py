@@ -41,6 +41,8 @@ class Dense(Layer):
     8256
     """
 
+    only_kernels = True
+
     def __init__(
         self,
         units: int,

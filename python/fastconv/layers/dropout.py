@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._memory import empty
+from .._call import empty
 from .._validation import Array, real
 from .base import Backward, Layer
 
@@ -33,6 +33,7 @@ class Dropout(Layer):
     array([0., 2.], dtype=float32)
     """
 
+    only_kernels = True
     keeps_values = True
 
     def __init__(

@@ -16,11 +16,12 @@ import numpy as np
 
 from .._validation import Array
 from ..initializers import Initializer
+from .replay import Watched
 
 Shape: TypeAlias = tuple[int, ...]
 
 
-class Parameter:
+class Parameter(Watched):
     """A layer's array of numbers to learn, with its gradient.
 
     Parameters

@@ -62,6 +62,8 @@ class MaxPool2D(_Pool2D):
            [5., 7.]])
     """
 
+    only_kernels = True
+
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Take the maximum of each window."""
         y = ops.max_pool2d(x, self.pool_size, self.strides, self.padding)
@@ -96,6 +98,8 @@ class AvgPool2D(_Pool2D):
     array([[[[1.5]]]])
     """
 
+    only_kernels = True
+
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Take the mean of each window."""
         y = ops.avg_pool2d(x, self.pool_size, self.strides, self.padding, count_include_pad=False)
@@ -122,6 +126,8 @@ class GlobalAvgPool2D(Layer):
     >>> GlobalAvgPool2D()(np.arange(8.0).reshape(1, 2, 2, 2))
     array([[1.5, 5.5]])
     """
+
+    only_kernels = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (channels,)."""

@@ -25,6 +25,7 @@ class Input(Layer):
     (1, 28, 28)
     """
 
+    only_kernels = True
     keeps_values = True
 
     def __init__(self, shape: int | Sequence[int], name: str | None = None) -> None:
@@ -50,6 +51,7 @@ class Flatten(Layer):
     (2, 400)
     """
 
+    only_kernels = True
     keeps_values = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

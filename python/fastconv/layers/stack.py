@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from .._validation import Array
 from .base import Backward, Layer, checked_dtype, checked_shape
 from .parameter import Parameter, Shape
+from .replay import Replays
 
 S = TypeVar("S", bound="Stack")
 
@@ -39,9 +40,12 @@ class Stack(Layer):
     (2, 3)
     """
 
+    only_kernels = True
+
     def __init__(self, layers: Sequence[Layer] | None = None, *, name: str | None = None) -> None:
         super().__init__(name=name)
         self.layers: list[Layer] = []
+        self._replays = Replays()
         for layer in layers if layers is not None else ():
             self._append(layer)
 
@@ -171,9 +175,18 @@ class Stack(Layer):
         return len(self.layers)
 
     def __call__(self, x: Array) -> Array:
-        """Return the output for `x`; each layer's input is dropped as soon as it is used."""
+        """Return the output for `x`, as inference computes it; the first call builds the layers.
+
+        Parameters
+        ----------
+        x : ndarray (N, *input_shape), float32 or float64
+        """
         if not self.built:
-            return super().__call__(x)
+            self._build_for(x)
+        return self._replays.compute(self, x, self.dtype)
+
+    def infer(self, x: Array) -> Array:
+        """Return the output for `x`, layer by layer; each layer's input is dropped as soon as it is used."""
         for layer in self.layers:
             x = layer(x)
         return x

@@ -6,31 +6,55 @@ Every gradient is written in the *output* of the activation, which a network has
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _dispatch, _memory
+from fastconv import _call, _dispatch
 from fastconv import _validation as check
+from fastconv._call import Plans, not_a_kernel, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _activation = _dispatch.Kernels("activation")
 
 
+_forwards, _backwards = Plans(), Plans()
+
+
+class _Plan(NamedTuple):
+    """What the arguments of an activation settle: the kernel, its activation, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    code: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 def _forward(x: Array, name: str, slope: float, out: Array | None) -> Array:
-    x = check.array(x, "x")
-    y = check.result(out, x.shape, x.dtype, (x,), in_place=True)
-    code = check.ACTIVATIONS[name][0]
-    _activation[x.dtype.char].forward(x, y, code, slope, get_num_threads())
+    plan = _forwards.find(x, name)
+    if plan is None:
+        x = check.array(x, "x")
+        plan = _Plan(_activation[x.dtype.char].forward, check.ACTIVATIONS[name][0], x.shape, x.dtype)
+        _forwards.keep(plan, x, name)
+    kernel, code, shape, dtype = plan
+    y = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, (x,), in_place=True)
+    run(kernel, x, y, code, slope, get_num_threads())
     return y
 
 
 def _backward(grad_output: Array, output: Array, name: str, slope: float, out: Array | None) -> Array:
-    output = check.array(output, "output")
-    grad_output = check.shaped_like(grad_output, "grad_output", output.shape, "that of output", output, "output")
-    grad_x = check.result(out, output.shape, output.dtype, (grad_output, output), in_place=True)
-    code = check.ACTIVATIONS[name][0]
-    _activation[output.dtype.char].backward(grad_output, output, grad_x, code, slope, get_num_threads())
+    plan = _backwards.find(grad_output, output, name)
+    if plan is None:
+        output = check.array(output, "output")
+        grad_output = check.shaped_like(grad_output, "grad_output", output.shape, "that of output", output, "output")
+        plan = _Plan(_activation[output.dtype.char].backward, check.ACTIVATIONS[name][0], output.shape, output.dtype)
+        _backwards.keep(plan, grad_output, output, name)
+    kernel, code, shape, dtype = plan
+    inputs = (grad_output, output)
+    grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
+    kernel(grad_output, output, grad_x, code, slope, get_num_threads())
     return grad_x
 
 
@@ -326,17 +350,20 @@ def activation_backward(
 
 
 def _as_rows(x: Array, axis: int) -> Array:
-    """Return x as a matrix whose rows run along `axis`."""
+    """Return x as a matrix whose rows run along `axis`: x itself where that is the last one."""
+    rows = x.size // x.shape[axis], x.shape[axis]
     moved = np.moveaxis(x, axis, -1)
     if not moved.flags.c_contiguous:
-        moved = _memory.empty(moved.shape, x.dtype)
+        moved = _call.empty(moved.shape, x.dtype)
         moved[...] = np.moveaxis(x, axis, -1)
-    return moved.reshape(x.size // x.shape[axis], x.shape[axis])
+        not_a_kernel()
+    return moved.reshape(rows)
 
 
 def _from_rows(rows: Array, axis: int, target: Array) -> None:
     shape = np.moveaxis(target, axis, -1).shape
     target[...] = np.moveaxis(rows.reshape(shape), -1, axis)
+    not_a_kernel()
 
 
 def _axis(axis: object, x: Array) -> int:
@@ -380,10 +407,14 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """
     x = check.array(x, "x")
     last = _axis(axis, x)
-    y = check.result(out, x.shape, x.dtype, (x,), in_place=True)
+    y = _call.empty(x.shape, x.dtype) if out is None else check.out(out, x.shape, x.dtype, (x,), in_place=True)
+    kernel = _activation[x.dtype.char].softmax_forward
+    if x.ndim == 2 and last == 1:  # the classes of a network
+        run(kernel, x, y, get_num_threads())
+        return y
     rows = _as_rows(x, last)
-    target = y.reshape(rows.shape) if last == x.ndim - 1 else _memory.empty(rows.shape, rows.dtype)
-    _activation[x.dtype.char].softmax_forward(rows, target, get_num_threads())
+    target = y.reshape(rows.shape) if last == x.ndim - 1 else _call.empty(rows.shape, rows.dtype)
+    run(kernel, rows, target, get_num_threads())
     if last != x.ndim - 1:
         _from_rows(target, last, y)
     return y
@@ -422,9 +453,11 @@ def softmax_backward(grad_output: Array, output: Array, axis: int = -1, *, out: 
     output = check.array(output, "output")
     grad_output = check.shaped_like(grad_output, "grad_output", output.shape, "that of output", output, "output")
     last = _axis(axis, output)
-    grad_x = check.result(out, output.shape, output.dtype, (grad_output, output), in_place=True)
+    shape, dtype = output.shape, output.dtype
+    inputs = (grad_output, output)
+    grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
     grad_rows, rows = _as_rows(grad_output, last), _as_rows(output, last)
-    target = grad_x.reshape(rows.shape) if last == output.ndim - 1 else _memory.empty(rows.shape, rows.dtype)
+    target = grad_x.reshape(rows.shape) if last == output.ndim - 1 else _call.empty(rows.shape, rows.dtype)
     _activation[output.dtype.char].softmax_backward(grad_rows, rows, target, get_num_threads())
     if last != output.ndim - 1:
         _from_rows(target, last, grad_x)

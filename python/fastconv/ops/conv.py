@@ -2,23 +2,89 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
 
-from fastconv import _dispatch, _shapes
+import numpy as np
+
+from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
-from fastconv._algorithm import takes_winograd
+from fastconv._algorithm import get_algorithm, takes_winograd
+from fastconv._call import Plans, nothing, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _conv2d = _dispatch.Kernels("conv2d")
-_winograd = _dispatch.Kernels("winograd")
 _depthwise = _dispatch.Kernels("depthwise")
+_winograd = _dispatch.Kernels("winograd")
+_forward, _backward = Plans(), Plans()
 
 
-def _kernel(weight: Array, groups: int) -> ModuleType:
-    """Choose the kernels: few filters, each of one channel, have their own."""
-    depthwise = weight.shape[1] == 1 and weight.shape[0] < 4 * groups
-    return (_depthwise if depthwise else _conv2d)[weight.dtype.char]
+class _Forward(NamedTuple):
+    """What the arguments of `conv2d` settle: the kernel, its numbers, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    numbers: tuple[float, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class _Backward(NamedTuple):
+    """What the arguments of `conv2d_backward` settle: three kernels, their numbers, and the arrays of the results."""
+
+    to_input: Callable[..., Any]
+    to_weight: Callable[..., Any]
+    to_bias: Callable[..., Any]
+    numbers: tuple[int, ...]
+    wants: tuple[bool, bool, bool]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[Any]
+
+
+class _Way(NamedTuple):
+    """The kernels of one way to compute a convolution; all ways are called alike."""
+
+    forward: Callable[..., Any]
+    backward_input: Callable[..., Any]
+    backward_weight: Callable[..., Any]
+
+
+def _choose(x: Array, weight: Array, g: _shapes.Geometry, groups: int) -> _Way:
+    """Choose the fastest way for these shapes."""
+    char = x.dtype.char
+    if not x.shape[0]:
+        return _Way(nothing, _zeros, _zeros)
+    if takes_winograd(x.shape[0], x.shape[1], weight.shape[0], g, groups):
+        return _winograd_way(char)
+    # few filters, each of one channel
+    module = (_depthwise if weight.shape[1] == 1 and weight.shape[0] < 4 * groups else _conv2d)[char]
+    return _Way(module.forward, module.backward_input, module.backward_weight)
+
+
+def _zeros(grad_output: Array, other: Array, target: Array, *numbers: int) -> None:
+    """Stand for a kernel where there are no images: the gradients are sums of nothing."""
+    target.fill(0)
+
+
+@cache
+def _winograd_way(char: str) -> _Way:
+    """Winograd's kernels, and the direct ones for the images in which something is not finite."""
+    winograd, direct = _winograd[char], _conv2d[char]
+
+    def forward(x: Array, weight: Array, bias: Array | None, y: Array, *numbers: Any) -> None:
+        for n in winograd.forward(x, weight, bias, y, *numbers[2:4], *numbers[-3:]):
+            direct.forward(x[n : n + 1], weight, bias, y[n : n + 1], *numbers)
+
+    def backward_input(grad_output: Array, weight: Array, grad_x: Array, *numbers: int) -> None:
+        for n in winograd.backward_input(grad_output, weight, grad_x, *numbers[2:4], numbers[-1]):
+            direct.backward_input(grad_output[n : n + 1], weight, grad_x[n : n + 1], *numbers)
+
+    def backward_weight(grad_output: Array, x: Array, grad_weight: Array, *numbers: int) -> None:
+        if not winograd.backward_weight(grad_output, x, grad_weight, *numbers[2:4], numbers[-1]):
+            direct.backward_weight(grad_output, x, grad_weight, *numbers)
+
+    return _Way(forward, backward_input, backward_weight)
 
 
 def _geometry(
@@ -91,6 +157,26 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]], dtype=float32)
     """
+    plan = _forward.find(get_algorithm(), x, weight, bias, stride, padding, dilation, groups, activation)
+    if plan is None:
+        x, weight, bias, plan = _plan_forward(x, weight, bias, stride, padding, dilation, groups, activation)
+    kernel, numbers, shape, dtype = plan
+    y = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, (x, weight, bias))
+    run(kernel, x, weight, bias, y, *numbers, get_num_threads())
+    return y
+
+
+def _plan_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    activation: str | None,
+) -> tuple[Array, Array, Array | None, _Forward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     if bias is not None:
@@ -104,23 +190,18 @@ def conv2d(
         check.axes(bias, "bias", 1)
     g = _geometry(x.shape, weight, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
-    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    count = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise ValueError(
             f"bias: expected one value for each of {weight.shape[0]} output channels; received {bias.shape[0]}"
         )
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
-    y = check.result(out, shape, x.dtype, (x, weight, bias))
-    if x.shape[0]:
-        threads, direct = get_num_threads(), _conv2d[x.dtype.char]
-        top, left = g.padding[0][0], g.padding[1][0]
-        numbers = (*g.stride, top, left, *g.dilation, groups, code, slope, threads)
-        if takes_winograd(x.shape[0], x.shape[1], weight.shape[0], g, groups):
-            for n in _winograd[x.dtype.char].forward(x, weight, bias, y, top, left, code, slope, threads):
-                direct.forward(x[n : n + 1], weight, bias, y[n : n + 1], *numbers)
-        else:
-            direct.forward(x, weight, bias, y, *numbers)
-    return y
+    check.size(shape, x.dtype)
+    kernel = _choose(x, weight, g, count).forward
+    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, count, code, slope)
+    plan = _Forward(kernel, numbers, shape, x.dtype)
+    _forward.keep(plan, get_algorithm(), x, weight, bias, stride, padding, dilation, groups, activation)
+    return x, weight, bias, plan
 
 
 def conv2d_backward(
@@ -179,6 +260,34 @@ def conv2d_backward(
     >>> grad_bias
     array([4.], dtype=float32)
     """
+    plan = _backward.find(get_algorithm(), grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    if plan is None:
+        grad_output, x, weight, plan = _plan_backward(
+            grad_output, x, weight, stride, padding, dilation, groups, output_mask
+        )
+    to_input, to_weight, to_bias, numbers, wants, shapes, dtype = plan
+    grad_x, grad_weight, grad_bias = check.outs(out, wants, shapes, dtype, (grad_output, x, weight))
+    threads = get_num_threads()
+    if grad_x is not None:
+        to_input(grad_output, weight, grad_x, *numbers, threads)
+    if grad_weight is not None:
+        to_weight(grad_output, x, grad_weight, *numbers, threads)
+    if grad_bias is not None:
+        to_bias(grad_output, grad_bias, threads)
+    return grad_x, grad_weight, grad_bias
+
+
+def _plan_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Array,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    output_mask: tuple[bool, bool, bool],
+) -> tuple[Array, Array, Array, _Backward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     grad_output = check.array_like(grad_output, "grad_output", x, "x")
@@ -189,35 +298,16 @@ def conv2d_backward(
     check.axes(weight, "weight", 4)
     g = _geometry(x.shape, weight, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
-    groups = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
+    count = check.groups(groups, x.shape[1], weight.shape[0], weight.shape[1])
     shape = (x.shape[0], weight.shape[0], g.out_height, g.out_width)
     if grad_output.shape != shape:
         raise ValueError(
             f"grad_output: expected shape {shape}, that of the forward result; received {grad_output.shape}"
         )
+    way = _choose(x, weight, g, count)
+    numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, count)
     shapes = (x.shape, weight.shape, (weight.shape[0],))
-    targets = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
-    grad_x, grad_weight, grad_bias = targets
-    direct, winograd = _conv2d[x.dtype.char], None
-    threads = get_num_threads()
-    top, left = g.padding[0][0], g.padding[1][0]
-    numbers = (*g.stride, top, left, *g.dilation, groups, threads)
-    if not x.shape[0]:
-        for target in targets:
-            if target is not None:
-                target.fill(0)
-        return grad_x, grad_weight, grad_bias
-    if takes_winograd(x.shape[0], x.shape[1], weight.shape[0], g, groups):
-        winograd = _winograd[x.dtype.char]
-    if grad_x is not None and winograd:
-        for n in winograd.backward_input(grad_output, weight, grad_x, top, left, threads):
-            direct.backward_input(grad_output[n : n + 1], weight, grad_x[n : n + 1], *numbers)
-    elif grad_x is not None:
-        direct.backward_input(grad_output, weight, grad_x, *numbers)
-    if grad_weight is not None and not (
-        winograd and winograd.backward_weight(grad_output, x, grad_weight, top, left, threads)
-    ):
-        direct.backward_weight(grad_output, x, grad_weight, *numbers)
-    if grad_bias is not None:
-        direct.backward_bias(grad_output, grad_bias, threads)
-    return grad_x, grad_weight, grad_bias
+    to_bias = _conv2d[x.dtype.char].backward_bias
+    plan = _Backward(way.backward_input, way.backward_weight, to_bias, numbers, wants, shapes, x.dtype)
+    _backward.keep(plan, get_algorithm(), grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    return grad_output, x, weight, plan

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from fastconv import _dispatch
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _call, _dispatch
 from fastconv import _validation as check
+from fastconv._call import Plans, nothing, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _dense = _dispatch.Kernels("dense")
+_forward, _backward = Plans(), Plans()
+
+
+class _Forward(NamedTuple):
+    """What the arguments of `dense` settle: the kernel, its activation, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    code: int
+    slope: float
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class _Backward(NamedTuple):
+    """What the arguments of `dense_backward` settle: three kernels and the arrays of the results."""
+
+    to_input: Callable[..., Any]
+    to_weight: Callable[..., Any]
+    to_bias: Callable[..., Any]
+    wants: tuple[bool, bool, bool]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[Any]
 
 
 def dense(
@@ -50,6 +78,19 @@ def dense(
     >>> fc.dense(x, np.eye(2, dtype=np.float32), np.ones(2, np.float32), activation="relu")
     array([[2., 0.]], dtype=float32)
     """
+    plan = _forward.find(x, weight, bias, activation)
+    if plan is None:
+        x, weight, bias, plan = _plan_forward(x, weight, bias, activation)
+    kernel, code, slope, shape, dtype = plan
+    y = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, (x, weight, bias))
+    run(kernel, x, weight, bias, y, code, slope, get_num_threads())
+    return y
+
+
+def _plan_forward(
+    x: Array, weight: Array, bias: Array | None, activation: str | None
+) -> tuple[Array, Array, Array | None, _Forward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     if bias is not None:
@@ -62,10 +103,12 @@ def dense(
         raise ValueError(
             f"bias: expected one value for each of {weight.shape[0]} output features; received {bias.shape[0]}"
         )
-    y = check.result(out, (x.shape[0], weight.shape[0]), x.dtype, (x, weight, bias))
-    if y.size:
-        _dense[x.dtype.char].forward(x, weight, bias, y, code, slope, get_num_threads())
-    return y
+    shape = (x.shape[0], weight.shape[0])
+    check.size(shape, x.dtype)
+    kernel = _dense[x.dtype.char].forward if 0 not in shape else nothing
+    plan = _Forward(kernel, code, slope, shape, x.dtype)
+    _forward.keep(plan, x, weight, bias, activation)
+    return x, weight, bias, plan
 
 
 def _check_weight(x: Array, weight: Array) -> None:
@@ -122,6 +165,25 @@ def dense_backward(
     >>> fc.dense_backward(np.ones((1, 1), np.float32), x, weight)
     (array([[3., 4.]], dtype=float32), array([[1., 2.]], dtype=float32), array([1.], dtype=float32))
     """
+    plan = _backward.find(grad_output, x, weight, output_mask)
+    if plan is None:
+        grad_output, x, weight, plan = _plan_backward(grad_output, x, weight, output_mask)
+    to_input, to_weight, to_bias, wants, shapes, dtype = plan
+    grad_x, grad_weight, grad_bias = check.outs(out, wants, shapes, dtype, (grad_output, x, weight))
+    threads = get_num_threads()
+    if grad_x is not None:
+        to_input(grad_output, weight, grad_x, threads)
+    if grad_weight is not None:
+        to_weight(grad_output, x, grad_weight, threads)
+    if grad_bias is not None:
+        to_bias(grad_output, grad_bias)
+    return grad_x, grad_weight, grad_bias
+
+
+def _plan_backward(
+    grad_output: Array, x: Array, weight: Array, output_mask: tuple[bool, bool, bool]
+) -> tuple[Array, Array, Array, _Backward]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     weight = check.array_like(weight, "weight", x, "x")
     grad_output = check.array_like(grad_output, "grad_output", x, "x")
@@ -132,13 +194,14 @@ def dense_backward(
         raise ValueError(
             f"grad_output: expected shape {shape}, that of the forward result; received {grad_output.shape}"
         )
-    shapes = (x.shape, weight.shape, (weight.shape[0],))
-    grad_x, grad_weight, grad_bias = check.results(out, wants, shapes, x.dtype, (grad_output, x, weight))
-    kernel = _dense[x.dtype.char]
-    if grad_x is not None and grad_x.size:
-        kernel.backward_input(grad_output, weight, grad_x, get_num_threads())
-    if grad_weight is not None and grad_weight.size:
-        kernel.backward_weight(grad_output, x, grad_weight, get_num_threads())
-    if grad_bias is not None:
-        kernel.backward_bias(grad_output, grad_bias)
-    return grad_x, grad_weight, grad_bias
+    kernels = _dense[x.dtype.char]
+    plan = _Backward(
+        kernels.backward_input if x.size else nothing,
+        kernels.backward_weight if weight.size else nothing,
+        kernels.backward_bias,
+        wants,
+        (x.shape, weight.shape, (weight.shape[0],)),
+        x.dtype,
+    )
+    _backward.keep(plan, grad_output, x, weight, output_mask)
+    return grad_output, x, weight, plan

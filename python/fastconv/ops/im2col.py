@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastconv import _dispatch, _shapes
+from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
@@ -47,7 +47,8 @@ def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 
     g = _shapes.geometry(x.shape[2], x.shape[3], kernel_size, stride, padding, dilation)
     check.no_empty_axes(x, "x", "channels, height and width")
     shape = (x.shape[0], x.shape[1] * g.kernel[0] * g.kernel[1], g.out_height * g.out_width)
-    columns = check.result(None, shape, x.dtype, ())
+    check.size(shape, x.dtype)
+    columns = _call.empty(shape, x.dtype)
     _im2col[x.dtype.char].im2col(
         x, columns, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
         *g.dilation, get_num_threads(),
@@ -110,7 +111,8 @@ def col2im(
             f"windows; received shape {columns.shape}"
         )
     shape = (columns.shape[0], columns.shape[1] // taps, height, width)
-    x = check.result(None, shape, columns.dtype, ())
+    check.size(shape, columns.dtype)
+    x = _call.empty(shape, columns.dtype)
     _im2col[columns.dtype.char].col2im(
         columns, x, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
         *g.dilation, get_num_threads(),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv import _dispatch
+from fastconv import _call, _dispatch
 from fastconv import _validation as check
+from fastconv._call import Plans, are_labels
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _loss = _dispatch.Kernels("loss")
+_plans = Plans()
+_FLOAT64 = np.dtype(np.float64)
 
 
 def softmax_cross_entropy(logits: Array, labels: Array, *, sample_weight: Array | None = None) -> tuple[float, Array]:
@@ -48,6 +51,20 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, sample_weight: Array 
     >>> round(loss, 6), grad
     (0.693147, array([[ 0.5, -0.5]], dtype=float32))
     """
+    kernel = _plans.find(logits, sample_weight)
+    if kernel is None or not are_labels(labels, *logits.shape):
+        logits, labels, sample_weight = _checked(logits, labels, sample_weight)
+        kernel = _loss[logits.dtype.char].softmax_cross_entropy
+        _plans.keep(kernel, logits, sample_weight)
+    shape = logits.shape
+    grad = _call.empty(shape, logits.dtype)
+    losses = _call.empty(shape[:1], _FLOAT64)
+    loss: float = kernel(logits, labels, sample_weight, losses, grad, get_num_threads())
+    return loss, grad
+
+
+def _checked(logits: Array, labels: Array, sample_weight: Array | None) -> tuple[Array, Array, Array | None]:
+    """Check the arguments; return the arrays as the kernel reads them."""
     logits = check.array(logits, "logits")
     if type(labels) is not np.ndarray or labels.dtype.kind not in "iu":
         kind = labels.dtype if type(labels) is np.ndarray else type(labels).__name__
@@ -69,10 +86,4 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, sample_weight: Array 
         sample_weight = check.shaped_like(
             sample_weight, "sample_weight", (rows,), "one for each row of logits", logits, "logits"
         )
-    labels = np.require(labels, np.dtype(np.int64), ["C_CONTIGUOUS", "ALIGNED"])
-    grad = check.result(None, logits.shape, logits.dtype, ())
-    losses = check.result(None, (rows,), np.dtype(np.float64), ())
-    loss: float = _loss[logits.dtype.char].softmax_cross_entropy(
-        logits, labels, sample_weight, losses, grad, get_num_threads()
-    )
-    return loss, grad
+    return logits, np.require(labels, np.dtype(np.int64), ["C_CONTIGUOUS", "ALIGNED"]), sample_weight

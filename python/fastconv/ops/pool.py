@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _dispatch, _shapes
+from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
+from fastconv._call import Plans, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _pool2d = _dispatch.Kernels("pool2d")
+_max, _max_backward, _average, _average_backward, _global, _global_backward = (Plans() for _ in range(6))
+
+
+class _Plan(NamedTuple):
+    """What the arguments of a pooling settle: the kernel, what it is told, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    numbers: tuple[Any, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def _geometry(
@@ -87,13 +99,27 @@ def max_pool2d(
     array([[9., 8.],
            [5., 7.]], dtype=float32)
     """
+    plan = _max.find(x, kernel_size, stride, padding, dilation, ceil_mode)
+    if plan is None:
+        x, plan = _plan_max(x, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, numbers, shape, dtype = plan
+    y = _call.empty(shape, dtype)
+    indices = np.empty(shape, np.int64) if return_indices else None
+    run(kernel, x, y, indices, *numbers, get_num_threads())
+    return y if indices is None else (y, indices)
+
+
+def _plan_max(
+    x: Array, kernel_size: object, stride: object, padding: object, dilation: object, ceil_mode: bool
+) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernels read it, and the plan."""
     x = check.array(x, "x")
     g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = (x.shape[0], x.shape[1], g.out_height, g.out_width)
-    y = check.result(None, shape, x.dtype, ())
-    indices = np.empty(shape, np.int64) if return_indices else None
-    _pool2d[x.dtype.char].max_forward(x, y, indices, g.kernel, g.stride, g.padding, g.dilation, get_num_threads())
-    return y if indices is None else (y, indices)
+    check.size(shape, x.dtype)
+    plan = _Plan(_pool2d[x.dtype.char].max_forward, (g.kernel, g.stride, g.padding, g.dilation), shape, x.dtype)
+    _max.keep(plan, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return x, plan
 
 
 def max_pool2d_backward(
@@ -135,16 +161,33 @@ def max_pool2d_backward(
     array([[0., 1.],
            [0., 0.]], dtype=float32)
     """
+    plan = _max_backward.find(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
+    if plan is None:
+        grad_output, x, plan = _plan_max_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, numbers, shape, dtype = plan
+    grad_x = _call.empty(shape, dtype)
+    kernel(grad_output, x, grad_x, *numbers, get_num_threads())
+    return grad_x
+
+
+def _plan_max_backward(
+    grad_output: Array,
+    x: Array,
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    ceil_mode: bool,
+) -> tuple[Array, Array, _Plan]:
+    """Check the arguments; return the arrays as the kernels read them, and the plan."""
     x = check.array(x, "x")
     grad_output = check.array_like(grad_output, "grad_output", x, "x")
     g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = (x.shape[0], x.shape[1], g.out_height, g.out_width)
     grad_output = check.shaped_like(grad_output, "grad_output", shape, "that of the forward result", x, "x")
-    grad_x = check.result(None, x.shape, x.dtype, ())
-    _pool2d[x.dtype.char].max_backward(
-        grad_output, x, grad_x, g.kernel, g.stride, g.padding, g.dilation, get_num_threads()
-    )
-    return grad_x
+    plan = _Plan(_pool2d[x.dtype.char].max_backward, (g.kernel, g.stride, g.padding, g.dilation), x.shape, x.dtype)
+    _max_backward.keep(plan, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return grad_output, x, plan
 
 
 def _divisor(divisor_override: object) -> int:
@@ -202,14 +245,35 @@ def avg_pool2d(
     >>> fc.avg_pool2d(np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2), 2)
     array([[[[1.5]]]], dtype=float32)
     """
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    plan = _average.find(x, *options)
+    if plan is None:
+        x, plan = _plan_average(x, *options)
+    kernel, numbers, shape, dtype = plan
+    y = _call.empty(shape, dtype)
+    run(kernel, x, y, *numbers, get_num_threads())
+    return y
+
+
+def _plan_average(
+    x: Array,
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernels read it, and the plan."""
     x = check.array(x, "x")
     divisor = _divisor(divisor_override)
     g = _geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
-    y = check.result(None, (x.shape[0], x.shape[1], g.out_height, g.out_width), x.dtype, ())
-    _pool2d[x.dtype.char].average_forward(
-        x, y, g.kernel, g.stride, g.padding, bool(count_include_pad), divisor, get_num_threads()
-    )
-    return y
+    shape = (x.shape[0], x.shape[1], g.out_height, g.out_width)
+    check.size(shape, x.dtype)
+    numbers = (g.kernel, g.stride, g.padding, bool(count_include_pad), divisor)
+    plan = _Plan(_pool2d[x.dtype.char].average_forward, numbers, shape, x.dtype)
+    _average.keep(plan, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return x, plan
 
 
 def avg_pool2d_backward(
@@ -251,6 +315,27 @@ def avg_pool2d_backward(
     array([[0.25, 0.25],
            [0.25, 0.25]], dtype=float32)
     """
+    options = (x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    plan = _average_backward.find(grad_output, *options)
+    if plan is None:
+        grad_output, plan = _plan_average_backward(grad_output, *options)
+    kernel, numbers, shape, dtype = plan
+    grad_x = _call.empty(shape, dtype)
+    kernel(grad_output, grad_x, *numbers, get_num_threads())
+    return grad_x
+
+
+def _plan_average_backward(
+    grad_output: Array,
+    x_shape: tuple[int, int, int, int],
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernels read it, and the plan."""
     grad_output = check.array(grad_output, "grad_output")
     shape = _image_shape(x_shape)
     divisor = _divisor(divisor_override)
@@ -259,11 +344,13 @@ def avg_pool2d_backward(
         grad_output, "grad_output", (shape[0], shape[1], g.out_height, g.out_width),
         "that of the forward result", grad_output, "grad_output",
     )  # fmt: skip
-    grad_x = check.result(None, shape, grad_output.dtype, ())
-    _pool2d[grad_output.dtype.char].average_backward(
-        grad_output, grad_x, g.kernel, g.stride, g.padding, bool(count_include_pad), divisor, get_num_threads()
-    )  # fmt: skip
-    return grad_x
+    check.size(shape, grad_output.dtype)
+    numbers = (g.kernel, g.stride, g.padding, bool(count_include_pad), divisor)
+    plan = _Plan(_pool2d[grad_output.dtype.char].average_backward, numbers, shape, grad_output.dtype)
+    _average_backward.keep(
+        plan, grad_output, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+    return grad_output, plan
 
 
 _MODES: dict[str, tuple[Any, Any]] = {
@@ -390,12 +477,23 @@ def global_avg_pool2d(x: Array) -> Array:
     >>> fc.global_avg_pool2d(np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2))
     array([[[[1.5]]]], dtype=float32)
     """
+    plan = _global.find(x)
+    if plan is None:
+        x, plan = _plan_global(x)
+    kernel, _, shape, dtype = plan
+    y = _call.empty(shape, dtype)
+    run(kernel, x, y, get_num_threads())
+    return y
+
+
+def _plan_global(x: Array) -> tuple[Array, _Plan]:
+    """Check the argument; return the array as the kernels read it, and the plan."""
     x = check.array(x, "x")
     check.axes(x, "x", 4)
     check.no_empty_axes(x, "x", "channels, height and width")
-    y = check.result(None, (*x.shape[:2], 1, 1), x.dtype, ())
-    _pool2d[x.dtype.char].global_average_forward(x, y, get_num_threads())
-    return y
+    plan = _Plan(_pool2d[x.dtype.char].global_average_forward, (), (*x.shape[:2], 1, 1), x.dtype)
+    _global.keep(plan, x)
+    return x, plan
 
 
 def global_avg_pool2d_backward(grad_output: Array, x_shape: tuple[int, int, int, int]) -> Array:
@@ -424,6 +522,17 @@ def global_avg_pool2d_backward(grad_output: Array, x_shape: tuple[int, int, int,
     >>> fc.global_avg_pool2d_backward(np.ones((1, 1, 1, 1), np.float32), (1, 1, 1, 2))
     array([[[[0.5, 0.5]]]], dtype=float32)
     """
+    plan = _global_backward.find(grad_output, x_shape)
+    if plan is None:
+        grad_output, plan = _plan_global_backward(grad_output, x_shape)
+    kernel, _, shape, dtype = plan
+    grad_x = _call.empty(shape, dtype)
+    kernel(grad_output, grad_x, get_num_threads())
+    return grad_x
+
+
+def _plan_global_backward(grad_output: Array, x_shape: tuple[int, int, int, int]) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernels read it, and the plan."""
     grad_output = check.array(grad_output, "grad_output")
     shape = _image_shape(x_shape)
     if 0 in shape[1:]:
@@ -431,6 +540,7 @@ def global_avg_pool2d_backward(grad_output: Array, x_shape: tuple[int, int, int,
     grad_output = check.shaped_like(
         grad_output, "grad_output", (*shape[:2], 1, 1), "one for each plane", grad_output, "grad_output"
     )  # fmt: skip
-    grad_x = check.result(None, shape, grad_output.dtype, ())
-    _pool2d[grad_output.dtype.char].global_average_backward(grad_output, grad_x, get_num_threads())
-    return grad_x
+    check.size(shape, grad_output.dtype)
+    plan = _Plan(_pool2d[grad_output.dtype.char].global_average_backward, (), shape, grad_output.dtype)
+    _global_backward.keep(plan, grad_output, x_shape)
+    return grad_output, plan

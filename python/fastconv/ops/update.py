@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fastconv import _dispatch, _shapes
 from fastconv import _validation as check
+from fastconv._call import Plans
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _update = _dispatch.Kernels("update")
+_sgd, _adam = Plans(), Plans()
 
 
 def _buffers(parameters: Array, gradients: Array, **state: Array) -> Array:
@@ -70,11 +72,14 @@ def sgd_update(
     array([0.5, 0. ])
     """
     rate, decay = check.real(learning_rate, "learning_rate"), check.real(momentum, "momentum")
-    state = {} if velocity is None else {"velocity": velocity}
-    gradients = _buffers(parameters, gradients, **state)
+    kernel = _sgd.find(parameters, gradients, velocity)
+    if kernel is None:
+        gradients = _buffers(parameters, gradients, **({} if velocity is None else {"velocity": velocity}))
+        kernel = _update[parameters.dtype.char].sgd
+        _sgd.keep(kernel, parameters, gradients, velocity)
     if velocity is None and decay != 0.0:
         raise ValueError(f"velocity: expected an array where momentum is not 0; received None, momentum {decay}")
-    _update[parameters.dtype.char].sgd(parameters, gradients, velocity, rate, decay, bool(nesterov), get_num_threads())
+    kernel(parameters, gradients, velocity, rate, decay, bool(nesterov), get_num_threads())
 
 
 def adam_update(
@@ -119,14 +124,13 @@ def adam_update(
     >>> p.round(6)
     array([0.9])
     """
-    numbers = [
-        check.real(value, name)
-        for value, name in (
-            (learning_rate, "learning_rate"), (beta_1, "beta_1"), (beta_2, "beta_2"), (epsilon, "epsilon"),
-        )
-    ]  # fmt: skip
+    rate = check.real(learning_rate, "learning_rate")
+    decays = check.real(beta_1, "beta_1"), check.real(beta_2, "beta_2")
+    term = check.real(epsilon, "epsilon")
     step = _shapes.integer(step, "step", 1)
-    gradients = _buffers(parameters, gradients, first_moment=first_moment, second_moment=second_moment)
-    _update[parameters.dtype.char].adam(
-        parameters, gradients, first_moment, second_moment, *numbers, step, get_num_threads()
-    )
+    kernel = _adam.find(parameters, gradients, first_moment, second_moment)
+    if kernel is None:
+        gradients = _buffers(parameters, gradients, first_moment=first_moment, second_moment=second_moment)
+        kernel = _update[parameters.dtype.char].adam
+        _adam.keep(kernel, parameters, gradients, first_moment, second_moment)
+    kernel(parameters, gradients, first_moment, second_moment, rate, *decays, term, step, get_num_threads())

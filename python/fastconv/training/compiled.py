@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses, metrics, optimizers
-from .._memory import Arena
+from .._call import Arena
 from ..layers import Layer, Stack
 from ..layers.parameter import FlatParameters, Parameter
 

@@ -121,6 +121,8 @@ class CallbackList:
 
     def hooks(self, name: str) -> list[Callable[..., None]]:
         """Return the bound methods of that name which callbacks override, in their order."""
+        if not self.callbacks:
+            return []
         inherited = getattr(Callback, name)
         methods = [getattr(callback, name) for callback in self.callbacks]
         return [method for method in methods if getattr(method, "__func__", None) is not inherited]

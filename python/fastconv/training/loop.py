@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._memory import Arena
+from .._call import Arena
 from .._validation import Array
 from ..metrics import Metric
 from .batches import Batches
@@ -89,13 +89,13 @@ def train_epoch(
         What shuffles the data, if anything does.
     """
     tally = Tally(compiled.metrics)
-    scope = compiled.arena.scope
+    arena = compiled.arena
     begin = callbacks.hooks("on_train_batch_begin")
     end = callbacks.hooks("on_train_batch_end")
     for batch, (x, y, weight) in enumerate(data.batches(order)):
         for hook in begin:
             hook(batch, None)
-        with scope():
+        with arena:
             try:
                 loss, prediction = train_step(model, compiled, x, y, weight)
             except FloatingPointError as error:
@@ -119,7 +119,7 @@ def test_epoch(model: Sequential, compiled: Compiled, data: Batches, callbacks: 
     for batch, (x, y, weight) in enumerate(data.batches()):
         for hook in begin:
             hook(batch, None)
-        with arena.scope():
+        with arena:
             prediction = model(x)
             loss, _ = compiled.loss.compute(y, prediction, weight)
             tally.add(loss, y, prediction)
@@ -144,7 +144,7 @@ def predict(model: Sequential, x: Array, batch_size: int, shape: tuple[int, ...]
     for batch, start in enumerate(range(0, len(x), batch_size)):
         for hook in begin:
             hook(batch, None)
-        with arena.scope():
+        with arena:
             part = x[start : start + batch_size].astype(dtype, copy=False)
             outputs[start : start + batch_size] = model(part)
         for hook in end:

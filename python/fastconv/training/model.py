@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._memory import Arena
+from .._call import Arena
 from .._shapes import integer
 from .._validation import Array
 from ..layers import Layer, Stack
@@ -66,6 +66,8 @@ class Sequential(Stack):
     >>> model.predict([5.0]).round(1)
     array([[5.]], dtype=float32)
     """
+
+    only_kernels = True
 
     def __init__(
         self,
@@ -377,17 +379,6 @@ class Sequential(Stack):
         hooks = CallbackList(None, self, {})
         return _result(loop.train_epoch(self, compiled, data, None, hooks), return_dict)
 
-    def __call__(self, x: Array) -> Array:
-        """Return the outputs for one batch, as inference computes them.
-
-        Parameters
-        ----------
-        x : ndarray (N, *input_shape), of the model's dtype
-        """
-        if not self.built:
-            self._inputs(x)
-        return super().__call__(x)
-
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and parameters, and the totals.
 
@@ -460,6 +451,9 @@ class Sequential(Stack):
     def _build_if_declared(self) -> None:
         if not self.built and self.declared_shape is not None:
             self.build(self.declared_shape)
+
+    def _build_for(self, x: Any) -> None:
+        self._inputs(x)
 
     def _require_built(self) -> None:
         self._build_if_declared()

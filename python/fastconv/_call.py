@@ -1,0 +1,31 @@
+"""What stands around the kernel in every public call: its plan, the array of its result, the call itself.
+
+`Plans` remembers what the checks of an operator settled, by the dtype and shape of each array and the kind and value
+of each other argument: a call like an earlier one finds its plan and checks nothing again.
+
+`empty` makes the array of a result. A fresh large array costs a page fault for every 4 KiB that is written, which can
+be many times the arithmetic. A training step therefore runs inside ``with arena:``: every operator takes its result
+from one block, and the next step takes the same bytes again.
+
+A `Tape` records the kernels that run while it is open, so that they can be made again without the Python between
+them: `fastconv.layers.replay`.
+
+All of it is in C (``src/fastconv/call.pyx``): in Python it would cost more than a small kernel.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv._native import call
+from fastconv._native.call import Arena, Plans, Tape, are_labels, fits, not_a_kernel, recording, run
+
+__all__ = ["Arena", "Plans", "Tape", "are_labels", "empty", "fits", "not_a_kernel", "nothing", "recording", "run"]
+
+empty: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = call.empty
+
+
+def nothing(*arguments: object) -> None:
+    """Stand for a kernel where the result has no elements."""

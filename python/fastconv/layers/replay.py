@@ -1,0 +1,121 @@
+"""Inference on a small batch, without the Python between its kernels.
+
+A pass of LeNet over one image is seven kernels of about a microsecond, and as much Python around each of them. So a
+pass over a batch of a new shape is recorded: its kernels, and the arrays that they read and write. The next one
+copies its input into the recorded one and runs those kernels again, on the same arrays.
+
+What was recorded holds until an attribute of any layer or parameter is set; numbers written in place are read where
+they lie. Only layers that say `only_kernels` are recorded: their inference is kernels and views, whatever the
+numbers. A recording serves one call at a time, so threads that share a model make one each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._call import Tape, recording
+from .._threads import get_num_threads
+from .._validation import Array
+
+LARGEST = 2**20
+"""Bytes of the input and all results of a pass: beyond, its kernels take so long that nothing is gained."""
+
+KEPT = 16
+"""Recordings that a stack of layers keeps."""
+
+_versions = itertools.count(1)
+_version = 0
+
+
+def forget() -> None:
+    """Let no recording hold any longer: something that passes rest on has changed."""
+    global _version
+    _version = next(_versions)
+
+
+class Watched:
+    """A class on whose attributes passes rest."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, and let no recording hold any longer."""
+        object.__setattr__(self, name, value)
+        forget()
+
+
+class Pass(Protocol):
+    """What is recorded: layers in a row."""
+
+    layers: list[Any]
+
+    def infer(self, x: Array) -> Array:
+        """Return the output for `x`, layer by layer."""
+
+
+class Replay:
+    """One pass, and its recording if it can have one."""
+
+    def __init__(self, stack: Pass, x: Array) -> None:
+        self._version = _version
+        self._stack = stack
+        self._lists: list[tuple[list[Any], list[Any]]] = []
+        self._calls: list[Any] | None = None
+        if _collect(stack, self._lists):
+            self._x = x.copy()
+            with Tape() as tape:
+                self._y = stack.infer(self._x)
+            if tape.complete and x.nbytes + tape.size <= LARGEST:
+                self._calls = tape.calls
+
+    def is_current(self) -> bool:
+        """Return whether a pass would still make the same calls."""
+        return self._version == _version and all(now == then for now, then in self._lists)
+
+    def __call__(self, x: Array) -> Array:
+        """Return the output for `x`, of the recorded shape."""
+        if self._calls is None:
+            return self._stack.infer(x)
+        self._x[...] = x
+        for kernel, arguments in self._calls:
+            kernel(*arguments)
+        return self._y.copy()
+
+
+def _collect(stack: Pass, lists: list[tuple[list[Any], list[Any]]]) -> bool:
+    """Append the lists of layers that a pass walks, each with a copy; False if a layer is not only kernels."""
+    lists.append((stack.layers, stack.layers.copy()))
+    for layer in stack.layers:
+        # The class itself must say so: one derived from it may do anything.
+        if not vars(type(layer)).get("only_kernels", False):
+            return False
+        if hasattr(layer, "layers") and not _collect(layer, lists):
+            return False
+    return True
+
+
+class Replays:
+    """The recorded passes of one stack of layers, by the shape of the input and the number of threads."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, Replay] = {}
+
+    def __reduce__(self) -> tuple[type[Replays], tuple[()]]:
+        """Copy no recording: it holds the arrays of its own model."""
+        return Replays, ()
+
+    def compute(self, stack: Pass, x: Array, dtype: np.dtype[Any]) -> Array:
+        """Return the output for `x`, from a recording where there can be one."""
+        if type(x) is not np.ndarray or x.dtype is not dtype or x.nbytes > LARGEST or recording():
+            return stack.infer(x)
+        kept = self._kept
+        key = x.shape, get_num_threads()
+        replay = kept.pop(key, None)  # it is this call's own until it is put back
+        if replay is None or not replay.is_current():
+            replay = Replay(stack, x)
+            if len(kept) >= KEPT:
+                kept.clear()
+        y = replay(x)
+        kept[key] = replay
+        return y
