@@ -24,10 +24,11 @@ from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
-    CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR,
-    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, whole_vectors,
+    CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
+    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, vtranspose,
+    whole_vectors,
 )
-from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_tile
+from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 
 cnp.import_array()
 
@@ -35,6 +36,11 @@ cdef enum:
     PLANE_ELEMENTS = 65536      # planes a task copies at a time (256 KiB of float32)
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
     SLAB = 3072                 # pixels of one weight-gradient dot product
+    SLAB_PIXELS = 896           # or of several sums with filters as lanes
+    GATHERED_ROWS = 10          # pointers that a tile can keep in registers
+    BLOCK_BYTES = 32768         # transposed gradient that one such sum runs over: it stays in the first-level cache
+    FILTERS = 128               # of one such task
+    SUMS_ELEMENTS = 65536       # sums of one such task (256 KiB of float32)
     LARGE_WORK = 50000000       # multiply-adds from which on tasks are shared out as threads come free
     WORK_PER_WEIGHT = 16        # what packing one weight costs, in multiply-adds
     PARTIAL_ELEMENTS = 2097152  # bound on all partial weight gradients together
@@ -216,7 +222,30 @@ cdef int backward_input_kernel(
     return status
 
 
-include "weight_gradient.pxi"
+# ---- gradient of the weight ---------------------------------------------------------------------------
+
+cdef void add_parts(
+    const real* partial, Py_ssize_t parts, Py_ssize_t size, real* target,
+) noexcept nogil:
+    """Sum the partial weight gradients, in order."""
+    cdef Py_ssize_t part, i
+    memcpy(target, partial, size * sizeof(real))
+    for part in range(1, parts):
+        for i in range(size):
+            target[i] += partial[part * size + i]
+
+
+include "pixel_lanes.pxi"
+include "filter_lanes.pxi"
+
+
+cdef int backward_weight_kernel(
+    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
+) noexcept nogil:
+    """Lanes are filters where those nearly fill whole vectors, else pixels."""
+    if 5 * whole_vectors(g.out_channels) <= 8 * g.out_channels:
+        return filter_lanes_kernel(g, grad_y, x, grad_weight, threads)
+    return pixel_lanes_kernel(g, grad_y, x, grad_weight, threads)
 
 
 # ---- gradient of the bias -----------------------------------------------------------------------------

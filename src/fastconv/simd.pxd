@@ -35,6 +35,9 @@ cdef extern from "simd.h" nogil:
     vreal vset(real s) noexcept
     vreal vload_partial(const real* p, int n) noexcept
     void vstore_partial(real* p, vreal v, int n) noexcept
+    void vtranspose(
+        const real* source, Py_ssize_t source_row, int rows, int columns, real* target, Py_ssize_t target_row,
+    ) noexcept
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
     void vtranspose(vreal* v) noexcept

@@ -13,6 +13,9 @@ Contract of `tile` (lanes are outputs)
     do not depend on them. A long sum is cut into calls of at most DEPTH, each with a chain of its own, so that
     rounding errors grow with DEPTH and not with the length of the sum.
 
+    With `gather` it is the other way round: b is packed, `vectors` vectors and then the next p, and the table says
+    where each weight lies, which for a[p*rows + i] is a[a_place[p] + a_offset[i]].
+
 Contract of `dots` (lanes are the sum)
 
     c[i, j] += sum over q of a[i*a_row + q] * b[offset[j] + q]
@@ -39,12 +42,14 @@ cdef enum:
 
 
 cdef inline void tile(
-    const int rows, const int vectors, const bint half, Py_ssize_t depth, const real* a, const real* b,
+    const int rows, const int vectors, const bint half, const bint gather, Py_ssize_t depth,
+    const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
     const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     cdef vreal acc[14][4]
     cdef vreal row[4]
     cdef Py_ssize_t start[4]
+    cdef const real* left[14]
     cdef const real* source
     cdef real weight
     cdef Py_ssize_t p
@@ -53,19 +58,21 @@ cdef inline void tile(
         for j in range(vectors):
             acc[i][j] = vset(0)
     for j in range(vectors):
-        start[j] = place[j]
+        start[j] = j * LANES if gather else place[j]
+    if gather:
+        for i in range(rows):
+            left[i] = a + a_offset[i]
     for p in range(depth):
-        source = b + offset[p]
+        source = b + (p * vectors * LANES if gather else offset[p])
         for j in range(vectors):
             if half:
                 row[j] = vload_halves(source + start[j], source + start[j] + pitch)
             else:
                 row[j] = vload(source + start[j])
         for i in range(rows):
-            weight = a[i]
+            weight = left[i][a_place[p]] if gather else a[p * rows + i]
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + row[j] * weight
-        a += rows
     if init != NULL:
         for i in range(rows):
             for j in range(vectors):
@@ -171,37 +178,38 @@ cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, i
 
 
 cdef inline void tile_of(
-    const int vectors, const bint half, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const int vectors, const bint half, const bint gather, int rows, Py_ssize_t depth,
+    const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
     const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     if rows == 1:
-        tile(1, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(1, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 2:
-        tile(2, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(2, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 3 and tile_rows(vectors) >= 3:
-        tile(3, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(3, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 4 and tile_rows(vectors) >= 4:
-        tile(4, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(4, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 5 and tile_rows(vectors) >= 5:
-        tile(5, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(5, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 6 and tile_rows(vectors) >= 6:
-        tile(6, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(6, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 7 and tile_rows(vectors) >= 7:
-        tile(7, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(7, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 8 and tile_rows(vectors) >= 8:
-        tile(8, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(8, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 9 and tile_rows(vectors) >= 9:
-        tile(9, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(9, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 10 and tile_rows(vectors) >= 10:
-        tile(10, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(10, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 11 and tile_rows(vectors) >= 11:
-        tile(11, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(11, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 12 and tile_rows(vectors) >= 12:
-        tile(12, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(12, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 13 and tile_rows(vectors) >= 13:
-        tile(13, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(13, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
     elif rows == 14 and tile_rows(vectors) >= 14:
-        tile(14, vectors, half, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile(14, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
 
 
 cdef inline void run_tile(
@@ -209,13 +217,27 @@ cdef inline void run_tile(
     const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     if vectors == 1:
-        tile_of(1, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile_of(1, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
     elif vectors == 2:
-        tile_of(2, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile_of(2, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
     elif vectors == 3:
-        tile_of(3, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile_of(3, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
     else:
-        tile_of(4, half, rows, depth, a, b, offset, place, pitch, c, c_row, init)
+        tile_of(4, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
+
+
+cdef inline void run_gathered_tile(
+    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
+    const real* b, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    if vectors == 1:
+        tile_of(1, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+    elif vectors == 2:
+        tile_of(2, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+    elif vectors == 3:
+        tile_of(3, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+    else:
+        tile_of(4, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
 
 
 cdef inline void dots_of(

@@ -3,7 +3,7 @@
 # Lanes are pixels. Small images are laid side by side in a slab and large ones cut into bands, so that every
 # dot product is long; the slabs are summed in parts whose number the shape fixes. Included by conv2d.pyx.
 
-cdef struct WeightGradient:
+cdef struct PixelLanes:
     const Geometry* g
     Planes planes               # of the images of one slab
     const real* x
@@ -27,7 +27,7 @@ cdef struct WeightGradient:
     Py_ssize_t parts            # of the slabs, each with a partial sum of its own
 
 
-cdef int plan_weight_gradient(WeightGradient* w) noexcept nogil:
+cdef int plan_pixel_lanes(PixelLanes* w) noexcept nogil:
     """Cut images into slabs and channels into chunks, from the shape alone; -1 where nothing could hold them."""
     cdef const Geometry* g = w.g
     cdef Py_ssize_t reach_h = 0, reach_w = 0, t, whole, length, slab, image, row
@@ -97,11 +97,11 @@ cdef inline void copy_rows(
         vcopy(target + i * pitch, source + i * width, width)
 
 
-cdef inline Py_ssize_t image_length(const WeightGradient* w, Py_ssize_t rows) noexcept nogil:
+cdef inline Py_ssize_t image_length(const PixelLanes* w, Py_ssize_t rows) noexcept nogil:
     return (rows - 1) * w.planes.pitch + w.g.out_width
 
 
-cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* workspace) noexcept nogil:
+cdef void pixel_lanes_task(const PixelLanes* w, Py_ssize_t task, real* workspace) noexcept nogil:
     """One chunk of input channels of one group, over one part of the slabs."""
     cdef const Geometry* g = w.g
     cdef Py_ssize_t part = task % w.parts
@@ -191,11 +191,11 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
             k += row_step
 
 
-cdef int backward_weight_kernel(
+cdef int pixel_lanes_kernel(
     const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
 ) noexcept nogil:
-    cdef WeightGradient w
-    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, tasks, task, t, c, part, thread_size
+    cdef PixelLanes w
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, tasks, task, t, c, thread_size
     cdef Py_ssize_t* phase = <Py_ssize_t*>malloc(2 * taps * sizeof(Py_ssize_t))
     cdef void* memory = NULL
     cdef real* workspace
@@ -220,7 +220,7 @@ cdef int backward_weight_kernel(
     w.planes.stride_w = g.stride_w
     w.planes.top = g.top
     w.planes.left = g.left
-    if plan_weight_gradient(&w) != 0:
+    if plan_pixel_lanes(&w) != 0:
         free(w.taps)
         free(phase)
         return -1
@@ -249,15 +249,12 @@ cdef int backward_weight_kernel(
             )
     if team == 1:
         for task in range(tasks):
-            weight_gradient_task(&w, task, workspace)
+            pixel_lanes_task(&w, task, workspace)
     else:
         for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            weight_gradient_task(&w, task, workspace + threadid() * thread_size)
+            pixel_lanes_task(&w, task, workspace + threadid() * thread_size)
     if w.parts > 1:
-        memcpy(grad_weight, w.target, w.weight_size * sizeof(real))
-        for part in range(1, w.parts):
-            for t in range(w.weight_size):
-                grad_weight[t] += w.target[part * w.weight_size + t]
+        add_parts(w.target, w.parts, w.weight_size, grad_weight)
     free(w.taps)
     free(phase)
     free(w.offset)

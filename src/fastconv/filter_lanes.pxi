@@ -1,0 +1,259 @@
+# The gradient of the weight where there are filters enough to fill the lanes of a vector.
+#
+# The left factor is x as it lies, one scalar a (channel, tap) and pixel, at any stride; the right one is grad_y
+# transposed, a vector of filters a pixel. So no lane holds a pixel of the padding, no sum crosses lanes, and images
+# of any size run at full speed. Included by conv2d.pyx.
+
+cdef struct FilterLanes:
+    const Geometry* g
+    Planes planes               # padded images, one phase whatever the stride
+    bint in_place               # the image is its own plane
+    const real* x
+    const real* grad_y
+    real* target                # parts x weight
+    Py_ssize_t weight_size
+    Py_ssize_t tap_count
+    Py_ssize_t* offset          # of each (channel of a chunk, tap) in the planes
+    Py_ssize_t* pixel           # where each output pixel of a slab lies in the planes
+    Py_ssize_t channels         # of one chunk
+    Py_ssize_t chunks
+    Py_ssize_t filters          # of one chunk, whole vectors
+    Py_ssize_t filter_chunks
+    int rows                    # of the tile
+    int vectors
+    Py_ssize_t slab_images      # a slab is several small images or one band of a large one
+    Py_ssize_t band_rows
+    Py_ssize_t bands
+    Py_ssize_t image_step       # between images in a slab plane
+    Py_ssize_t plane_size
+    Py_ssize_t block            # pixels transposed, and summed, at a time
+    Py_ssize_t slabs
+    Py_ssize_t parts            # of the slabs, each with a partial sum of its own
+    Py_ssize_t planes_size      # workspace of one thread: planes, transposed gradient, sums
+    Py_ssize_t panel_size
+    Py_ssize_t sums_size
+
+
+cdef int plan_filter_lanes(FilterLanes* w) noexcept nogil:
+    """Cut images into slabs, channels and filters into chunks, from the shape alone; -1 where no memory suffices."""
+    cdef const Geometry* g = w.g
+    cdef Py_ssize_t reach_h = (g.kernel_h - 1) * g.dilation_h + 1, reach_w = (g.kernel_w - 1) * g.dilation_w + 1
+    cdef Py_ssize_t height = (g.out_height - 1) * g.stride_h + reach_h
+    cdef Py_ssize_t width = (g.out_width - 1) * g.stride_w + reach_w
+    cdef Py_ssize_t pixels = g.out_height * g.out_width, sums
+    w.in_place = g.top == 0 and g.left == 0 and height <= g.height and width <= g.width
+    w.planes.pitch = g.width if w.in_place else width
+    if <double>height * width > ADDRESSABLE:
+        return -1
+    w.bands = ceil_div(g.out_height, max(1, min(g.out_height, SLAB_PIXELS // g.out_width)))
+    w.band_rows = ceil_div(g.out_height, w.bands)
+    w.bands = ceil_div(g.out_height, w.band_rows)
+    w.slab_images = 1 if w.bands > 1 else min(g.images, max(1, SLAB_PIXELS // pixels))
+    w.slabs = ceil_div(g.images, w.slab_images)
+    w.slab_images = ceil_div(g.images, w.slabs)
+    w.slabs = ceil_div(g.images, w.slab_images) * w.bands
+    w.planes.rows = (w.band_rows - 1) * g.stride_h + reach_h
+    if w.in_place:
+        w.image_step = g.groups * g.in_channels * g.height * g.width
+        w.plane_size = g.height * g.width
+    else:
+        w.image_step = w.planes.rows * w.planes.pitch
+        w.plane_size = w.slab_images * w.image_step
+    w.filter_chunks = ceil_div(g.out_channels, FILTERS)
+    w.filters = whole_vectors(ceil_div(g.out_channels, w.filter_chunks))
+    w.filter_chunks = ceil_div(g.out_channels, w.filters)
+    w.channels = min(g.in_channels, SUMS_ELEMENTS // (w.tap_count * w.filters))
+    if not w.in_place:
+        w.channels = min(w.channels, PLANE_ELEMENTS // w.plane_size)
+    w.chunks = ceil_div(g.in_channels, max(1, w.channels))
+    w.channels = ceil_div(g.in_channels, w.chunks)
+    w.chunks = ceil_div(g.in_channels, w.channels)
+    sums = w.channels * w.tap_count
+    choose_tile(sums, w.filters // LANES, &w.rows, &w.vectors)
+    w.rows = min(w.rows, GATHERED_ROWS)
+    w.vectors = <int>ceil_div(w.filters // LANES, ceil_div(w.filters // LANES, w.vectors))
+    w.block = w.slab_images * w.band_rows * g.out_width
+    w.block = ceil_div(w.block, ceil_div(w.block, min(<int>DEPTH, BLOCK_BYTES // (w.vectors * VECTOR_BYTES))))
+    w.parts = min(w.slabs, ceil_div(TASKS, g.groups * w.chunks * w.filter_chunks))
+    w.parts = max(1, min(w.parts, PARTIAL_ELEMENTS // w.weight_size))
+    w.planes_size = 0 if w.in_place else whole_vectors(w.channels * w.plane_size)
+    w.panel_size = ceil_div(w.filters // LANES, w.vectors) * w.vectors * LANES * w.block
+    w.sums_size = sums * w.filters
+    return 0
+
+
+cdef inline void transpose(
+    const real* source, Py_ssize_t source_row, Py_ssize_t rows, Py_ssize_t columns, real* target, Py_ssize_t target_row,
+) noexcept nogil:
+    """At most LANES rows, of any length, become so many columns."""
+    cdef Py_ssize_t j = 0
+    while j < columns:
+        vtranspose(
+            source + j, source_row, <int>rows, <int>min(<Py_ssize_t>LANES, columns - j), target + j * target_row,
+            target_row,
+        )
+        j += LANES
+
+
+cdef void transpose_gradient(
+    const FilterLanes* w, const real* grad_y, Py_ssize_t filters, Py_ssize_t image_pixels, Py_ssize_t first,
+    Py_ssize_t count, real* panel,
+) noexcept nogil:
+    """Pixels first .. first + count of a slab, as panels of `vectors` vectors of filters a pixel."""
+    cdef const Geometry* g = w.g
+    cdef Py_ssize_t size = g.out_height * g.out_width, lanes = w.vectors * LANES
+    cdef Py_ssize_t done = 0, image, start, length, f, first_lane, width
+    while done < count:
+        image = (first + done) // image_pixels
+        start = (first + done) - image * image_pixels
+        length = min(image_pixels - start, count - done)
+        f = 0
+        while f < filters:
+            first_lane = f // lanes * lanes
+            width = min(lanes, whole_vectors(filters) - first_lane)
+            transpose(
+                grad_y + (image * g.groups * g.out_channels + f) * size + start, size,
+                min(<Py_ssize_t>LANES, filters - f), length,
+                panel + first_lane * w.block + done * width + f - first_lane, width,
+            )
+            f += LANES
+        done += length
+
+
+cdef void gathered_tile(
+    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
+    const real* b, real* c, Py_ssize_t c_row,
+) noexcept nogil:
+    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
+    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, NULL)
+
+
+cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspace) noexcept nogil:
+    """One chunk of input channels and one of filters of one group, over one part of the slabs."""
+    cdef const Geometry* g = w.g
+    cdef Py_ssize_t part = task % w.parts
+    cdef Py_ssize_t first_filter = task // w.parts % w.filter_chunks * w.filters
+    cdef Py_ssize_t first_channel = task // (w.parts * w.filter_chunks) % w.chunks * w.channels
+    cdef Py_ssize_t group = task // (w.parts * w.filter_chunks * w.chunks)
+    cdef Py_ssize_t channels = min(w.channels, g.in_channels - first_channel)
+    cdef Py_ssize_t filters = min(w.filters, g.out_channels - first_filter)
+    cdef Py_ssize_t image_size = g.height * g.width
+    cdef Py_ssize_t depth = g.in_channels * w.tap_count
+    cdef Py_ssize_t count = channels * w.tap_count
+    cdef Py_ssize_t row_step = ceil_div(count, ceil_div(count, w.rows))
+    cdef Py_ssize_t vectors = ceil_div(filters, LANES)
+    cdef const real* planes = workspace
+    cdef real* panel = workspace + w.planes_size
+    cdef real* sums = panel + w.panel_size
+    cdef real* target = (
+        w.target + part * w.weight_size + (group * g.out_channels + first_filter) * depth
+        + first_channel * w.tap_count
+    )
+    cdef Py_ssize_t slab, image, images, first_row, image_pixels, pixels, p, length, b, i, v
+    cdef const real* x
+    cdef const real* grad_y
+    memset(sums, 0, count * w.filters * sizeof(real))
+    for slab in range(part * w.slabs // w.parts, (part + 1) * w.slabs // w.parts):
+        image = slab // w.bands * w.slab_images
+        images = min(w.slab_images, g.images - image)
+        first_row = slab % w.bands * w.band_rows
+        image_pixels = min(w.band_rows, g.out_height - first_row) * g.out_width
+        x = w.x + ((image * g.groups + group) * g.in_channels + first_channel) * image_size
+        grad_y = w.grad_y + (
+            ((image * g.groups + group) * g.out_channels + first_filter) * g.out_height + first_row
+        ) * g.out_width
+        if w.in_place:
+            planes = x + first_row * g.stride_h * g.width
+        else:
+            for b in range(images):
+                copy_planes(
+                    &w.planes, x + b * g.groups * g.in_channels * image_size, channels, first_row * g.stride_h,
+                    workspace + b * w.image_step, w.plane_size, w.bands == 1,
+                )
+        pixels = images * image_pixels
+        p = 0
+        while p < pixels:
+            length = min(w.block, pixels - p)
+            transpose_gradient(w, grad_y, filters, image_pixels, p, length, panel)
+            v = 0
+            while v < vectors:
+                i = 0
+                while i < count:
+                    gathered_tile(
+                        <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
+                        planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
+                        sums + i * w.filters + v * LANES, w.filters,
+                    )
+                    i += row_step
+                v += w.vectors
+            p += length
+    i = 0
+    while i < count:
+        transpose(
+            sums + i * w.filters, w.filters, min(<Py_ssize_t>LANES, count - i), filters, target + i, depth,
+        )
+        i += LANES
+
+
+cdef int filter_lanes_kernel(
+    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
+) noexcept nogil:
+    cdef FilterLanes w
+    cdef Py_ssize_t tasks, task, c, t, p, thread_size, slab_pixels, only_phase = 0
+    cdef real* workspace
+    cdef void* memory = NULL
+    cdef int team
+    w.g = g
+    w.x = x
+    w.grad_y = grad_y
+    w.tap_count = g.kernel_h * g.kernel_w
+    w.weight_size = g.groups * g.out_channels * g.in_channels * w.tap_count
+    w.planes.phases = 1
+    w.planes.phase_row = &only_phase
+    w.planes.phase_column = &only_phase
+    w.planes.height = g.height
+    w.planes.width = g.width
+    w.planes.stride_h = 1
+    w.planes.stride_w = 1
+    w.planes.top = g.top
+    w.planes.left = g.left
+    if plan_filter_lanes(&w) != 0:
+        return -1
+    tasks = g.groups * w.chunks * w.filter_chunks * w.parts
+    team = team_size(<double>w.weight_size * g.images * g.out_height * g.out_width, tasks, threads)
+    thread_size = w.planes_size + w.panel_size + w.sums_size
+    slab_pixels = w.slab_images * w.band_rows * g.out_width
+    memory = malloc(
+        (team * thread_size + (w.parts * w.weight_size if w.parts > 1 else 0)) * sizeof(real) + CACHE_LINE
+    )
+    w.offset = <Py_ssize_t*>malloc((w.channels * w.tap_count + slab_pixels) * sizeof(Py_ssize_t))
+    if w.offset == NULL or memory == NULL:
+        free(w.offset)
+        free(memory)
+        return -1
+    for c in range(w.channels):
+        for t in range(w.tap_count):
+            w.offset[c * w.tap_count + t] = (
+                c * w.plane_size + t // g.kernel_w * g.dilation_h * w.planes.pitch + t % g.kernel_w * g.dilation_w
+            )
+    w.pixel = w.offset + w.channels * w.tap_count
+    for p in range(slab_pixels):
+        t = p // g.out_width
+        w.pixel[p] = (
+            t // w.band_rows * w.image_step + t % w.band_rows * g.stride_h * w.planes.pitch
+            + p % g.out_width * g.stride_w
+        )
+    workspace = aligned(memory)
+    memset(workspace, 0, team * thread_size * sizeof(real))  # padding, and the lanes past the last filter
+    w.target = workspace + team * thread_size if w.parts > 1 else grad_weight
+    if team == 1:
+        for task in range(tasks):
+            filter_lanes_task(&w, task, workspace)
+    else:
+        for task in prange(tasks, num_threads=team, schedule="dynamic"):
+            filter_lanes_task(&w, task, workspace + threadid() * thread_size)
+    if w.parts > 1:
+        add_parts(w.target, w.parts, w.weight_size, grad_weight)
+    free(w.offset)
+    free(memory)
+    return 0
