@@ -25,7 +25,7 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, vtranspose,
+    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, vtranspose_block,
     whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile

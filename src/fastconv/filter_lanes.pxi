@@ -88,7 +88,7 @@ cdef inline void transpose(
     """At most LANES rows, of any length, become so many columns."""
     cdef Py_ssize_t j = 0
     while j < columns:
-        vtranspose(
+        vtranspose_block(
             source + j, source_row, <int>rows, <int>min(<Py_ssize_t>LANES, columns - j), target + j * target_row,
             target_row,
         )

@@ -320,45 +320,17 @@ static inline void vstore_some(real *p, vreal v, int n)
         vstore_partial(p, v, n);
 }
 
-/* The lanes of a and b in turn: those of their lower halves, and those of their upper halves. */
-#if VECTOR_BYTES == 64 && !defined(FASTCONV_DOUBLE)
-#define LOWER_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define UPPER_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE))
-#define LOWER_LANES 0, 8, 1, 9, 2, 10, 3, 11
-#define UPPER_LANES 4, 12, 5, 13, 6, 14, 7, 15
-#elif VECTOR_BYTES == 32 || !defined(FASTCONV_DOUBLE)
-#define LOWER_LANES 0, 4, 1, 5
-#define UPPER_LANES 2, 6, 3, 7
-#else
-#define LOWER_LANES 0, 2
-#define UPPER_LANES 1, 3
-#endif
-#if defined(__clang__)
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
-#endif
-
-/* Transpose a block of at most LANES x LANES elements: target[j][i] = source[i][j]. Weaving the lower half of the
- * rows with the upper half, log2(LANES) times, takes every element to its place. */
-static inline void vtranspose(const real *source, ptrdiff_t source_row, int rows, int columns, real *target,
-                              ptrdiff_t target_row)
+/* Transpose a block of at most LANES x LANES elements in memory: target[j][i] = source[i][j]. */
+static inline void vtranspose_block(const real *source, ptrdiff_t source_row, int rows, int columns, real *target,
+                                    ptrdiff_t target_row)
 {
-    vreal from[LANES], to[LANES];
+    vreal v[LANES];
     for (int i = 0; i < LANES; i++)
-        from[i] = i < rows ? vload_some(source + i * source_row, columns) : (vreal){0};
-    for (int step = LANES; step > 1; step /= 2) {
-        for (int i = 0; i < LANES / 2; i++) {
-            to[2 * i] = SHUFFLE(from[i], from[i + LANES / 2], LOWER_LANES);
-            to[2 * i + 1] = SHUFFLE(from[i], from[i + LANES / 2], UPPER_LANES);
-        }
-        for (int i = 0; i < LANES; i++)
-            from[i] = to[i];
-    }
+        v[i] = i < rows ? vload_some(source + i * source_row, columns) : (vreal){0};
+    vtranspose(v);
     for (int i = 0; i < LANES; i++)
         if (i < columns)
-            vstore_some(target + i * target_row, from[i], rows);
+            vstore_some(target + i * target_row, v[i], rows);
 }
 
 /* memcpy for rows that are mostly a few vectors long, without the call. */

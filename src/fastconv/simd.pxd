@@ -35,7 +35,7 @@ cdef extern from "simd.h" nogil:
     vreal vset(real s) noexcept
     vreal vload_partial(const real* p, int n) noexcept
     void vstore_partial(real* p, vreal v, int n) noexcept
-    void vtranspose(
+    void vtranspose_block(
         const real* source, Py_ssize_t source_row, int rows, int columns, real* target, Py_ssize_t target_row,
     ) noexcept
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
