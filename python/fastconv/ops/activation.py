@@ -54,7 +54,7 @@ def _backward(grad_output: Array, output: Array, name: str, slope: float, out: A
     kernel, code, shape, dtype = plan
     inputs = (grad_output, output)
     grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
-    kernel(grad_output, output, grad_x, code, slope, get_num_threads())
+    run(kernel, grad_output, output, grad_x, code, slope, get_num_threads())
     return grad_x
 
 
@@ -458,7 +458,7 @@ def softmax_backward(grad_output: Array, output: Array, axis: int = -1, *, out: 
     grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
     grad_rows, rows = _as_rows(grad_output, last), _as_rows(output, last)
     target = grad_x.reshape(rows.shape) if last == output.ndim - 1 else _call.empty(rows.shape, rows.dtype)
-    _activation[output.dtype.char].softmax_backward(grad_rows, rows, target, get_num_threads())
+    run(_activation[output.dtype.char].softmax_backward, grad_rows, rows, target, get_num_threads())
     if last != output.ndim - 1:
         _from_rows(target, last, grad_x)
     return grad_x
