@@ -195,6 +195,8 @@ def mask(value: object) -> tuple[bool, bool, bool]:
 
 def real(value: object, name: str) -> float:
     """Return a real number as a float."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number; received {value!r} of type {type(value).__name__}")
     return float(value)

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cimport cython
 cimport numpy as cnp
@@ -286,6 +286,7 @@ cdef class Arena(Memory):
             self.size = 0
             self.block = cnp.PyArray_EMPTY(1, &bytes_, cnp.NPY_UINT8, 0)
             self.start = aligned(cnp.PyArray_DATA(self.block))
+            memset(self.start, 0, self.used)  # the page faults are this step's, not the next one's
             self.size = self.used
 
 
