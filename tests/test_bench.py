@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import run_python
 from numpy.typing import NDArray
 
-from bench import accuracy, environment, networks, peers, report, shapes, timing, trainers, training
+from bench import accuracy, environment, networks, overhead, peers, report, shapes, timing, trainers, training
 from bench.shapes import ConvShape
-from fastconv import reference
+from fastconv import ops, reference
+from fastconv._call import Tape
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -206,6 +208,64 @@ def test_training_leaves_table_and_json(tmp_path: Path) -> None:
     (result,) = json.loads((tmp_path / "training-1.json").read_text())["results"]
     assert result["rates"].keys() >= {"fastconv", "numpy"}
     assert result["images_per_second"] == result["rates"]["fastconv"] > 0
+
+
+def test_overhead_prints_every_operator_and_leaves_json(tmp_path: Path) -> None:
+    lines = run("bench.overhead", "--quick", "--output", str(tmp_path)).splitlines()
+    results = json.loads((tmp_path / "overhead-1.json").read_text())["results"]
+    rows = {result["what"]: result for result in results}
+    assert set(ops.__all__) < set(rows)
+    for name in (*ops.__all__, "one image, model(x)", "second step of 128 images, allocated"):
+        assert any(line.startswith(name) for line in lines)
+        assert rows[name]["holds"] == (rows[name]["figure"] <= rows[name]["target"])
+    judged = [result["holds"] for result in results if result["holds"] is not None]
+    assert lines[-1] == f"{sum(judged)} of {len(judged)} targets hold"
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_kernels_of_a_call_are_all_of_it(name: str) -> None:
+    """Run by themselves they fill the arrays of the call with the same bits."""
+    call = overhead.calls()[name]
+    with Tape() as tape:
+        call()
+    assert tape.complete
+    filled = [a.copy() for _, arguments in tape.calls for a in arguments if isinstance(a, np.ndarray)]
+    assert filled
+    if not name.endswith("_update"):  # which go on from where they are
+        overhead.kernels_of(call)()
+        for kernel, arguments in tape.calls:
+            kernel(*arguments)
+        again = [a for _, arguments in tape.calls for a in arguments if isinstance(a, np.ndarray)]
+        assert all(map(np.array_equal, again, filled))
+
+
+def test_onnx_runtime_computes_the_same_network() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    batch = networks.Batch.random(TINY_NETWORK, 2)
+    expected = trainers.FastconvTrainer.build(TINY_NETWORK)(batch.x)
+    np.testing.assert_allclose(overhead.onnx_call(TINY_NETWORK, batch, 1)(), expected, rtol=0, atol=1e-5)
+
+
+SECOND_STEP = """
+from bench.overhead import page_faults
+from bench.networks import NETWORKS, Batch
+from bench.trainers import FastconvTrainer
+network = NETWORKS["LeNet-5"]
+step = FastconvTrainer().prepare(network, Batch.random(network, 128))
+for _ in range(3):
+    before = page_faults()
+    step()
+    print(page_faults() - before, end=" ")
+"""
+
+
+def test_second_step_touches_no_new_memory() -> None:
+    """An array of the first layer alone has 588 pages; what Python touches is a few."""
+    pytest.importorskip("resource", reason="counts page faults as Unix does")
+    first, *later = map(int, run_python(SECOND_STEP, PYTHONPATH=str(PROJECT), OMP_NUM_THREADS="1").split())
+    assert first > max(later)
+    assert max(later) < 200
 
 
 def test_import_time_prints_both_figures() -> None:

@@ -20,9 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._native import call
-from fastconv._native.call import Arena, Plans, Tape, are_labels, fits, not_a_kernel, recording, run
+from fastconv._native.call import Arena, Plans, Tape, are_labels, fits, not_a_kernel, recording, results, run
 
-__all__ = ["Arena", "Plans", "Tape", "are_labels", "empty", "fits", "not_a_kernel", "nothing", "recording", "run"]
+__all__ = [
+    "Arena",
+    "Plans",
+    "Tape",
+    "are_labels",
+    "empty",
+    "fits",
+    "not_a_kernel",
+    "nothing",
+    "recording",
+    "results",
+    "run",
+]
 
 empty: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = call.empty
 

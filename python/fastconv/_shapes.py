@@ -44,7 +44,7 @@ def index(value: object, name: str, expected: str = "an int") -> int:
 
 def integer(value: object, name: str, minimum: int) -> int:
     """Return a plain int of at least `minimum`, and of at most 2**62, which overflows nowhere."""
-    number = index(value, name)
+    number = value if type(value) is int else index(value, name)
     if number < minimum:
         raise ValueError(f"{name}: expected at least {minimum}; received {number}")
     if number > 2**62:

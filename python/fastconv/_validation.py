@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -136,24 +135,23 @@ def out(
 def outs(
     given: object,
     wants: tuple[bool, bool, bool],
-    shapes: Sequence[tuple[int, ...]],
+    shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype[Any],
     inputs: tuple[Array, ...],
-) -> tuple[Array | None, Array | None, Array | None]:
+) -> Any:
     """Return the arrays for three gradients, None for those not wanted; each given one as `out` checks it."""
-    if not isinstance(given, tuple | list):
-        raise TypeError(f"out: expected three arrays or None; received {type(given).__name__}")
-    if len(given) != 3:
-        raise ValueError(f"out: expected three arrays or None; received {len(given)}")
-    first, second, third = given
-    a = None if not wants[0] or first is None else out(first, shapes[0], dtype, inputs)
-    b = None if not wants[1] or second is None else out(second, shapes[1], dtype, (*inputs, a))
-    c = None if not wants[2] or third is None else out(third, shapes[2], dtype, (*inputs, a, b))
-    return (
-        _call.empty(shapes[0], dtype) if wants[0] and a is None else a,
-        _call.empty(shapes[1], dtype) if wants[1] and b is None else b,
-        _call.empty(shapes[2], dtype) if wants[2] and c is None else c,
-    )
+    targets = _call.results(given, wants, shapes, dtype, inputs)
+    if targets is None:
+        if not isinstance(given, tuple | list):
+            raise TypeError(f"out: expected three arrays or None; received {type(given).__name__}")
+        if len(given) != 3:
+            raise ValueError(f"out: expected three arrays or None; received {len(given)}")
+        checked: list[Array | None] = []
+        for want, target, shape in zip(wants, given, shapes, strict=True):
+            wanted = want and target is not None
+            checked.append(out(target, shape, dtype, (*inputs, *checked)) if wanted else None)
+        targets = _call.results(tuple(checked), wants, shapes, dtype, inputs)
+    return targets
 
 
 def _same_memory(a: Array, b: Array) -> bool:
@@ -197,6 +195,8 @@ def mask(value: object) -> tuple[bool, bool, bool]:
 
 def real(value: object, name: str) -> float:
     """Return a real number as a float."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number; received {value!r} of type {type(value).__name__}")
     return float(value)

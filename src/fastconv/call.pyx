@@ -4,7 +4,7 @@
     Plans        what the checks settled for arguments of these kinds, shapes and values, found again
     fits         whether an `out` may be written as it is
     Arena, Tape  where results live while a block is open: memory that is taken back whole, or a recording
-    empty, run   a result's array, and the kernel's call, in whatever is open
+    empty, run   a result's array, and the kernel's call, in whatever is open; `results` for several arrays
 
 Always built for the baseline.
 """
@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cimport cython
 cimport numpy as cnp
@@ -173,27 +173,27 @@ cdef class Plans:
         self.plans.clear()
 
 
+cdef bint overlap(a, b):
+    cdef intptr_t begin = <intptr_t>cnp.PyArray_DATA(a), start = <intptr_t>cnp.PyArray_DATA(b)
+    return begin < start + cnp.PyArray_NBYTES(b) and start < begin + cnp.PyArray_NBYTES(a)
+
+
 def fits(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs not None):
     """Whether `out` is a plain, writable array of that shape and dtype in memory of its own.
 
     The inputs are plain arrays or None.
     """
     cdef Py_ssize_t k
-    cdef intptr_t begin, end, start
     cdef object other
     if not cnp.PyArray_CheckExact(out) or not is_plain(out) or not cnp.PyArray_ISWRITEABLE(out) \
             or cnp.PyArray_TYPE(out) != dtype.type_num or cnp.PyArray_NDIM(out) != len(shape):
         return False
     for k in range(len(shape)):
-        if cnp.PyArray_DIM(out, k) != <object>shape[k]:
+        if cnp.PyArray_DIM(out, k) != <Py_ssize_t>shape[k]:
             return False
-    begin = <intptr_t>cnp.PyArray_DATA(out)
-    end = begin + cnp.PyArray_NBYTES(out)
     for other in inputs:
-        if other is not None:
-            start = <intptr_t>cnp.PyArray_DATA(other)
-            if begin < start + cnp.PyArray_NBYTES(other) and start < end:
-                return False
+        if other is not None and overlap(out, other):
+            return False
     return True
 
 
@@ -286,6 +286,7 @@ cdef class Arena(Memory):
             self.size = 0
             self.block = cnp.PyArray_EMPTY(1, &bytes_, cnp.NPY_UINT8, 0)
             self.start = aligned(cnp.PyArray_DATA(self.block))
+            memset(self.start, 0, self.used)  # the page faults are this step's, not the next one's
             self.size = self.used
 
 
@@ -332,6 +333,29 @@ def empty(tuple shape not None, cnp.dtype dtype not None):
     array = new_array(dtype, axes, sizes, NULL, None)
     (<Tape>opened).size += size
     return array
+
+
+def results(given, tuple wants not None, tuple shapes not None, cnp.dtype dtype not None, tuple inputs not None):
+    """The arrays of several results, as a tuple: those wanted, each the one that was given or an empty one.
+
+    None if an array that was given does not fit.
+    """
+    cdef Py_ssize_t k, j, count = len(wants)
+    cdef list found = [None] * count
+    if type(given) is not tuple or len(<tuple>given) != count:
+        return None
+    for k in range(count):
+        if wants[k] is True and (<tuple>given)[k] is not None:
+            found[k] = (<tuple>given)[k]
+            if not fits(found[k], shapes[k], dtype, inputs):
+                return None
+            for j in range(k):
+                if found[j] is not None and overlap(found[k], found[j]):
+                    return None
+    for k in range(count):
+        if found[k] is None and wants[k] is True:
+            found[k] = empty(shapes[k], dtype)
+    return tuple(found)
 
 
 def run(kernel, *arguments):

@@ -54,7 +54,7 @@ def _backward(grad_output: Array, output: Array, name: str, slope: float, out: A
     kernel, code, shape, dtype = plan
     inputs = (grad_output, output)
     grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
-    kernel(grad_output, output, grad_x, code, slope, get_num_threads())
+    run(kernel, grad_output, output, grad_x, code, slope, get_num_threads())
     return grad_x
 
 
@@ -350,20 +350,27 @@ def activation_backward(
 
 
 def _as_rows(x: Array, axis: int) -> Array:
-    """Return x as a matrix whose rows run along `axis`: x itself where that is the last one."""
-    rows = x.size // x.shape[axis], x.shape[axis]
+    """Return x as a matrix whose rows run along `axis`: a view where that is the last one."""
+    if axis == x.ndim - 1:
+        return x if x.ndim == 2 else x.reshape(x.size // x.shape[axis], x.shape[axis])
     moved = np.moveaxis(x, axis, -1)
-    if not moved.flags.c_contiguous:
-        moved = _call.empty(moved.shape, x.dtype)
-        moved[...] = np.moveaxis(x, axis, -1)
-        not_a_kernel()
-    return moved.reshape(rows)
-
-
-def _from_rows(rows: Array, axis: int, target: Array) -> None:
-    shape = np.moveaxis(target, axis, -1).shape
-    target[...] = np.moveaxis(rows.reshape(shape), -1, axis)
+    rows = _call.empty((x.size // x.shape[axis], x.shape[axis]), x.dtype)
+    rows.reshape(moved.shape)[...] = moved
     not_a_kernel()
+    return rows
+
+
+def _rows_for(y: Array, rows: Array, axis: int) -> Array:
+    """Return where a kernel writes the rows of y: y itself where they run along its last axis."""
+    return _as_rows(y, axis) if axis == y.ndim - 1 else _call.empty(rows.shape, rows.dtype)
+
+
+def _from_rows(rows: Array, axis: int, y: Array) -> None:
+    """Bring rows that are not in y there."""
+    if axis != y.ndim - 1:
+        shape = np.moveaxis(y, axis, -1).shape
+        y[...] = np.moveaxis(rows.reshape(shape), -1, axis)
+        not_a_kernel()
 
 
 def _axis(axis: object, x: Array) -> int:
@@ -408,15 +415,10 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     x = check.array(x, "x")
     last = _axis(axis, x)
     y = _call.empty(x.shape, x.dtype) if out is None else check.out(out, x.shape, x.dtype, (x,), in_place=True)
-    kernel = _activation[x.dtype.char].softmax_forward
-    if x.ndim == 2 and last == 1:  # the classes of a network
-        run(kernel, x, y, get_num_threads())
-        return y
     rows = _as_rows(x, last)
-    target = y.reshape(rows.shape) if last == x.ndim - 1 else _call.empty(rows.shape, rows.dtype)
-    run(kernel, rows, target, get_num_threads())
-    if last != x.ndim - 1:
-        _from_rows(target, last, y)
+    target = _rows_for(y, rows, last)
+    run(_activation[x.dtype.char].softmax_forward, rows, target, get_num_threads())
+    _from_rows(target, last, y)
     return y
 
 
@@ -457,8 +459,7 @@ def softmax_backward(grad_output: Array, output: Array, axis: int = -1, *, out: 
     inputs = (grad_output, output)
     grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
     grad_rows, rows = _as_rows(grad_output, last), _as_rows(output, last)
-    target = grad_x.reshape(rows.shape) if last == output.ndim - 1 else _call.empty(rows.shape, rows.dtype)
-    _activation[output.dtype.char].softmax_backward(grad_rows, rows, target, get_num_threads())
-    if last != output.ndim - 1:
-        _from_rows(target, last, grad_x)
+    target = _rows_for(grad_x, rows, last)
+    run(_activation[output.dtype.char].softmax_backward, grad_rows, rows, target, get_num_threads())
+    _from_rows(target, last, grad_x)
     return grad_x

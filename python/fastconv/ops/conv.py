@@ -269,11 +269,11 @@ def conv2d_backward(
     grad_x, grad_weight, grad_bias = check.outs(out, wants, shapes, dtype, (grad_output, x, weight))
     threads = get_num_threads()
     if grad_x is not None:
-        to_input(grad_output, weight, grad_x, *numbers, threads)
+        run(to_input, grad_output, weight, grad_x, *numbers, threads)
     if grad_weight is not None:
-        to_weight(grad_output, x, grad_weight, *numbers, threads)
+        run(to_weight, grad_output, x, grad_weight, *numbers, threads)
     if grad_bias is not None:
-        to_bias(grad_output, grad_bias, threads)
+        run(to_bias, grad_output, grad_bias, threads)
     return grad_x, grad_weight, grad_bias
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
 from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
+from fastconv._call import Plans, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
 _im2col = _dispatch.Kernels("im2col")
+_to_columns, _to_images = Plans(), Plans()
+
+
+class _Plan(NamedTuple):
+    """What the arguments settle: the kernel, its numbers, and the array of the result."""
+
+    kernel: Callable[..., Any]
+    numbers: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 0, dilation: object = 1) -> Array:
@@ -41,6 +57,23 @@ def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]], dtype=float32)
     """
+    plan = _to_columns.find(x, kernel_size, stride, padding, dilation)
+    if plan is None:
+        x, plan = _plan_columns(x, kernel_size, stride, padding, dilation)
+    kernel, numbers, shape, dtype = plan
+    columns = _call.empty(shape, dtype)
+    run(kernel, x, columns, *numbers, get_num_threads())
+    return columns
+
+
+def _numbers(g: _shapes.Geometry) -> tuple[int, ...]:
+    return g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0], *g.dilation
+
+
+def _plan_columns(
+    x: Array, kernel_size: object, stride: object, padding: object, dilation: object
+) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernel reads it, and the plan."""
     x = check.array(x, "x")
     _shapes.check_kinds(stride, padding, dilation, kernel_size)
     check.axes(x, "x", 4)
@@ -48,12 +81,9 @@ def im2col(x: Array, kernel_size: object, stride: object = 1, padding: object = 
     check.no_empty_axes(x, "x", "channels, height and width")
     shape = (x.shape[0], x.shape[1] * g.kernel[0] * g.kernel[1], g.out_height * g.out_width)
     check.size(shape, x.dtype)
-    columns = _call.empty(shape, x.dtype)
-    _im2col[x.dtype.char].im2col(
-        x, columns, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
-        *g.dilation, get_num_threads(),
-    )  # fmt: skip
-    return columns
+    plan = _Plan(_im2col[x.dtype.char].im2col, _numbers(g), shape, x.dtype)
+    _to_columns.keep(plan, x, kernel_size, stride, padding, dilation)
+    return x, plan
 
 
 def col2im(
@@ -93,6 +123,19 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]], dtype=float32)
     """
+    plan = _to_images.find(columns, output_size, kernel_size, stride, padding, dilation)
+    if plan is None:
+        columns, plan = _plan_images(columns, output_size, kernel_size, stride, padding, dilation)
+    kernel, numbers, shape, dtype = plan
+    x = _call.empty(shape, dtype)
+    run(kernel, columns, x, *numbers, get_num_threads())
+    return x
+
+
+def _plan_images(
+    columns: Array, output_size: object, kernel_size: object, stride: object, padding: object, dilation: object
+) -> tuple[Array, _Plan]:
+    """Check the arguments; return the array as the kernel reads it, and the plan."""
     columns = check.array(columns, "columns")
     _shapes.plain(output_size, "output_size")
     _shapes.check_kinds(stride, padding, dilation, kernel_size)
@@ -112,9 +155,6 @@ def col2im(
         )
     shape = (columns.shape[0], columns.shape[1] // taps, height, width)
     check.size(shape, columns.dtype)
-    x = _call.empty(shape, columns.dtype)
-    _im2col[columns.dtype.char].col2im(
-        columns, x, g.out_height, g.out_width, *g.kernel, *g.stride, g.padding[0][0], g.padding[1][0],
-        *g.dilation, get_num_threads(),
-    )  # fmt: skip
-    return x
+    plan = _Plan(_im2col[columns.dtype.char].col2im, _numbers(g), shape, columns.dtype)
+    _to_images.keep(plan, columns, output_size, kernel_size, stride, padding, dilation)
+    return columns, plan

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastconv import _call, _dispatch
 from fastconv import _validation as check
-from fastconv._call import Plans, are_labels
+from fastconv._call import Plans, are_labels, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
@@ -59,7 +59,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, sample_weight: Array 
     shape = logits.shape
     grad = _call.empty(shape, logits.dtype)
     losses = _call.empty(shape[:1], _FLOAT64)
-    loss: float = kernel(logits, labels, sample_weight, losses, grad, get_num_threads())
+    loss: float = run(kernel, logits, labels, sample_weight, losses, grad, get_num_threads())
     return loss, grad
 
 

@@ -166,7 +166,7 @@ def max_pool2d_backward(
         grad_output, x, plan = _plan_max_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, numbers, shape, dtype = plan
     grad_x = _call.empty(shape, dtype)
-    kernel(grad_output, x, grad_x, *numbers, get_num_threads())
+    run(kernel, grad_output, x, grad_x, *numbers, get_num_threads())
     return grad_x
 
 
@@ -321,7 +321,7 @@ def avg_pool2d_backward(
         grad_output, plan = _plan_average_backward(grad_output, *options)
     kernel, numbers, shape, dtype = plan
     grad_x = _call.empty(shape, dtype)
-    kernel(grad_output, grad_x, *numbers, get_num_threads())
+    run(kernel, grad_output, grad_x, *numbers, get_num_threads())
     return grad_x
 
 
@@ -527,7 +527,7 @@ def global_avg_pool2d_backward(grad_output: Array, x_shape: tuple[int, int, int,
         grad_output, plan = _plan_global_backward(grad_output, x_shape)
     kernel, _, shape, dtype = plan
     grad_x = _call.empty(shape, dtype)
-    kernel(grad_output, grad_x, get_num_threads())
+    run(kernel, grad_output, grad_x, get_num_threads())
     return grad_x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastconv import _dispatch, _shapes
 from fastconv import _validation as check
-from fastconv._call import Plans
+from fastconv._call import Plans, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
 
@@ -79,7 +79,7 @@ def sgd_update(
         _sgd.keep(kernel, parameters, gradients, velocity)
     if velocity is None and decay != 0.0:
         raise ValueError(f"velocity: expected an array where momentum is not 0; received None, momentum {decay}")
-    kernel(parameters, gradients, velocity, rate, decay, bool(nesterov), get_num_threads())
+    run(kernel, parameters, gradients, velocity, rate, decay, bool(nesterov), get_num_threads())
 
 
 def adam_update(
@@ -133,4 +133,4 @@ def adam_update(
         gradients = _buffers(parameters, gradients, first_moment=first_moment, second_moment=second_moment)
         kernel = _update[parameters.dtype.char].adam
         _adam.keep(kernel, parameters, gradients, first_moment, second_moment)
-    kernel(parameters, gradients, first_moment, second_moment, rate, *decays, term, step, get_num_threads())
+    run(kernel, parameters, gradients, first_moment, second_moment, rate, *decays, term, step, get_num_threads())

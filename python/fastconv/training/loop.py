@@ -137,6 +137,9 @@ def predict(model: Sequential, x: Array, batch_size: int, shape: tuple[int, ...]
     """
     dtype = model.dtype
     outputs = np.empty((len(x), *shape), dtype)
+    if len(x) <= batch_size and not callbacks.callbacks:  # nothing is made twice, and nobody looks
+        outputs[...] = model(x.astype(dtype, copy=False))
+        return outputs
     arena = Arena()
     begin = callbacks.hooks("on_predict_batch_begin")
     end = callbacks.hooks("on_predict_batch_end")
