@@ -10,10 +10,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from bench import environment, report
+from bench import environment, report, targets
 from bench.accuracy import ErrorBound
 from bench.peers import Contender, Problem, contenders
 from bench.report import Column, Row, geometric_mean, number, percent
@@ -31,6 +32,7 @@ COLUMNS = (
     Column("best_peer", "best peer", 19, left=True),
     Column("peer_ms", "its ms", 8, number(3)),
     Column("ratio", "ratio", 6, number(2)),
+    Column("target", "target", 14, left=True),
     Column("numpy_ratio", "/numpy", 7, number(1)),
     Column("error", "error", 6, number(2)),
 )
@@ -74,7 +76,7 @@ def measure(
     peers = {name: time for name, time in seconds.items() if name not in ("fastconv", "numpy")}
     best = min(peers, key=peers.__getitem__, default=None)
     own = seconds["fastconv"]
-    return {
+    row: dict[str, Any] = {
         "shape": shape.label,
         "pass": pass_name,
         "ms": 1e3 * own,
@@ -92,13 +94,17 @@ def measure(
         "memory_bandwidth": limits["bandwidth"],
         "neighbours": neighbours.share(),
     }
+    wanted = targets.of_convolution(shape, pass_name)
+    return {**row, "target": targets.cell(wanted, row), "holds": [target.holds(row) for target in wanted]}
 
 
 def print_summary(rows: Sequence[Row]) -> None:
-    """Print the five worst ratios and the geometric means against the best peer."""
+    """Print the five worst ratios, the geometric means against the best peer, and how many targets hold."""
+    verdicts = [verdict for row in rows for verdict in row["holds"]]
     compared = sorted((row for row in rows if row["ratio"]), key=lambda row: float(row["ratio"]))
     if not compared:
         print("\nno peer is installed: no ratios")
+        targets.print_count(verdicts)
         return
     print("\nworst five against the best peer")
     for row in compared[:5]:
@@ -110,7 +116,12 @@ def print_summary(rows: Sequence[Row]) -> None:
             print(f"  {geometric_mean(ratios):6.2f}  {name}, {len(ratios)} cases")
     ahead = sum(row["ratio"] >= 1 for row in compared)
     overall = geometric_mean(row["ratio"] for row in compared)
-    print(f"  {overall:6.2f}  all; ahead or level in {ahead} of {len(compared)}")
+    mean = targets.Target("ratio", targets.MEAN_RATIO)
+    print(
+        f"  {overall:6.2f}  all; ahead or level in {ahead} of {len(compared)}; "
+        f"target {targets.cell([mean], {'ratio': overall})}"
+    )
+    targets.print_count([*verdicts, mean.holds({"ratio": overall})])
 
 
 def plot(path: Path, rows: Sequence[Row], title: str) -> None:
@@ -174,7 +185,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(report.line(COLUMNS, row), flush=True)
         rows.append(row)
-    print_summary(rows)
     neighbours.warn()
     stem = f"kernels-{options.dtype}-{options.threads}"
     report.write_json(
@@ -182,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     title = f"Convolutions, {options.dtype}, threads: {options.threads}"
     plot(options.output / f"{stem}.png", rows, title)
+    print_summary(rows)
 
 
 if __name__ == "__main__":

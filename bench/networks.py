@@ -1,7 +1,8 @@
 """The networks whose training is timed: one neutral description that every library builds from.
 
-LeNet-5 as of 1998 but with ReLU and max pooling, the two-layer MNIST network of the tutorials, and
-Keras's four-layer CIFAR network, all without dropout, which would time random numbers.
+LeNet-5 as of 1998 but with ReLU and max pooling, the two-layer MNIST network of the tutorials,
+Keras's four-layer CIFAR network, and the convolutions of ResNet-20 in a chain, without shortcuts and
+normalisation, for which the library has no layers yet. All without dropout, which would time random numbers.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Conv:
-    """Stride-1 convolution and ReLU; ``padding`` is ``"valid"`` or ``"same"``."""
+    """Convolution and ReLU; ``padding`` is ``"valid"``, or ``"same"`` for half a kernel on each side."""
 
     filters: int
     kernel_size: int
     padding: str = "valid"
+    stride: int = 1
 
     @property
     def pad(self) -> int:
@@ -35,6 +37,11 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """The mean of each channel over its pixels."""
+
+
+@dataclass(frozen=True)
 class Dense:
     """Fully connected layer, the first one on flattened NCHW; ReLU unless it gives the logits."""
 
@@ -42,7 +49,7 @@ class Dense:
     relu: bool = True
 
 
-LayerSpec: TypeAlias = Conv | Pool | Dense
+LayerSpec: TypeAlias = Conv | Pool | Mean | Dense
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,15 @@ class Network:
         shapes: list[tuple[tuple[int, ...], int]] = []
         for layer in self.layers:
             if isinstance(layer, Conv):
-                shrink = layer.kernel_size - 1 - 2 * layer.pad
-                rows, columns = rows - shrink, columns - shrink
+                shrink = layer.kernel_size - 2 * layer.pad
+                rows, columns = ((size - shrink) // layer.stride + 1 for size in (rows, columns))
                 kernel = (layer.kernel_size, layer.kernel_size)
                 shapes.append(((layer.filters, channels, *kernel), rows * columns))
                 channels = layer.filters
             elif isinstance(layer, Pool):
                 rows, columns = rows // 2, columns // 2
+            elif isinstance(layer, Mean):
+                rows, columns = 1, 1
             else:
                 shapes.append(((layer.units, channels * rows * columns), 1))
                 channels, rows, columns = layer.units, 1, 1
@@ -96,8 +105,15 @@ class Network:
 
         Forward, grad-weight and grad-input cost the same; the first layer needs no grad-input.
         """
-        passes = [2 * int(np.prod(shape)) * pixels for shape, pixels in self.weight_shapes()]
-        return 3 * sum(passes) - passes[0]
+        return 3 * self.inference_flops - self._flops()[0]
+
+    @property
+    def inference_flops(self) -> int:
+        """Multiplications and additions of an image's forward pass, likewise."""
+        return sum(self._flops())
+
+    def _flops(self) -> list[int]:
+        return [2 * int(np.prod(shape)) * pixels for shape, pixels in self.weight_shapes()]
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,16 @@ NETWORKS: dict[str, Network] = {
                 *(Conv(32, 3, "same"), Conv(32, 3, "same"), Pool()),
                 *(Conv(64, 3, "same"), Conv(64, 3, "same"), Pool()),
                 *(Dense(512), Dense(10, relu=False)),
+            ),
+        ),
+        Network(
+            "ResNet-20 chain",
+            (3, 32, 32),
+            (
+                *(Conv(16, 3, "same"),) * 7,
+                *(Conv(32, 3, "same", stride=2), *(Conv(32, 3, "same"),) * 5),
+                *(Conv(64, 3, "same", stride=2), *(Conv(64, 3, "same"),) * 5),
+                *(Mean(), Dense(10, relu=False)),
             ),
         ),
     )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import fastconv as fc
 from bench.environment import installed
-from bench.networks import Batch, Conv, LayerSpec, Network, Pool
+from bench.networks import Batch, Conv, Dense, LayerSpec, Mean, Network, Pool
 from fastconv.numpy_baseline import NumpyTrainer
 
 LEARNING_RATE = 1e-6
@@ -50,9 +50,12 @@ class FastconvTrainer:
         flat = False
         for spec in network.layers:
             if isinstance(spec, Conv):
-                layers.append(fc.Conv2D(spec.filters, spec.kernel_size, padding=spec.padding, activation="relu"))
+                layers.append(fc.Conv2D(spec.filters, spec.kernel_size, spec.stride, spec.pad, activation="relu"))
             elif isinstance(spec, Pool):
                 layers.append(fc.MaxPool2D(2))
+            elif isinstance(spec, Mean):
+                layers.append(fc.GlobalAvgPool2D())
+                flat = True
             else:
                 if not flat:
                     layers.append(fc.Flatten())
@@ -84,26 +87,32 @@ class TorchTrainer:
     def _layer(self, spec: LayerSpec, weight_shape: tuple[int, ...] | None) -> list[Any]:
         nn = self.torch.nn
         if isinstance(spec, Pool) or weight_shape is None:
-            return [nn.MaxPool2d(2)]
+            return [nn.MaxPool2d(2) if isinstance(spec, Pool) else nn.AdaptiveAvgPool2d(1)]
         if isinstance(spec, Conv):
             filters, channels = weight_shape[:2]
-            return [nn.Conv2d(channels, filters, spec.kernel_size, padding=spec.pad), nn.ReLU()]
+            return [nn.Conv2d(channels, filters, spec.kernel_size, spec.stride, spec.pad), nn.ReLU()]
+        assert isinstance(spec, Dense)
         units, inputs = weight_shape
         return [nn.Flatten(), nn.Linear(inputs, units), *([nn.ReLU()] if spec.relu else [])]
 
-    def prepare(self, network: Network, batch: Batch) -> Step:
-        """Return a step on ``batch``."""
+    def build(self, network: Network) -> Any:
+        """Build the network with its initial weights."""
         torch = self.torch
         shapes = iter(network.weight_shapes())
         layers: list[Any] = []
         for spec in network.layers:
-            layers += self._layer(spec, None if isinstance(spec, Pool) else next(shapes)[0])
+            layers += self._layer(spec, None if isinstance(spec, Pool | Mean) else next(shapes)[0])
         model = torch.nn.Sequential(*layers)
         with torch.no_grad():
             arrays = (array for pair in network.parameters() for array in pair)
             for parameter, array in zip(model.parameters(), arrays, strict=True):
                 parameter.copy_(torch.from_numpy(array))
-        model = model.to(memory_format=self.memory_format)
+        return model.to(memory_format=self.memory_format)
+
+    def prepare(self, network: Network, batch: Batch) -> Step:
+        """Return a step on ``batch``."""
+        torch = self.torch
+        model = self.build(network)
         x = torch.from_numpy(batch.x).contiguous(memory_format=self.memory_format)
         y = torch.from_numpy(batch.y)
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
@@ -134,10 +143,13 @@ class JaxTrainer:
                 images, rows, columns, channels = x.shape
                 x = x.reshape(images, rows // 2, 2, columns // 2, 2, channels).max(axis=(2, 4))
                 continue
+            if isinstance(spec, Mean):
+                x = x.mean(axis=(1, 2))
+                continue
             weight, bias = next(pairs)
             if isinstance(spec, Conv):
                 x = jax.lax.conv_general_dilated(
-                    x, weight, (1, 1), spec.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+                    *(x, weight, (spec.stride,) * 2, [(spec.pad,) * 2] * 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
                 )
             else:
                 x = x.transpose(0, 3, 1, 2) if x.ndim == 4 else x  # flattened as the others do

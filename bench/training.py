@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench import environment, report
+from bench import environment, report, targets
 from bench.networks import NETWORKS, Batch, Network
 from bench.report import Column, Row, geometric_mean, number, percent
 from bench.timing import QUICK, Effort, interleave
@@ -20,13 +21,14 @@ from bench.trainers import Step, Trainer, contenders
 from fastconv import _dispatch
 
 COLUMNS = (
-    Column("network", "network", 10, left=True),
+    Column("network", "network", 15, left=True),
     Column("batch", "batch", 5),
     Column("images_per_second", "images/s", 9, number(0)),
     Column("peak_share", "peak", 4, percent),
     Column("best_peer", "best peer", 19, left=True),
     Column("peer_images_per_second", "its images/s", 12, number(0)),
     Column("ratio", "ratio", 6, number(2)),
+    Column("target", "target", 6, left=True),
     Column("numpy_ratio", "/numpy", 7, number(1)),
 )
 
@@ -78,7 +80,7 @@ def measure(
     peers = {name: rate for name, rate in rates.items() if name not in ("fastconv", "numpy")}
     best = max(peers, key=peers.__getitem__, default=None)
     own = rates["fastconv"]
-    return {
+    row: dict[str, Any] = {
         "network": network.name,
         "batch": batch_size,
         "images_per_second": own,
@@ -91,6 +93,8 @@ def measure(
         "fma_peak": limits["peak"],
         "neighbours": neighbours.share(),
     }
+    wanted = targets.of_training(network, batch_size)
+    return {**row, "target": targets.cell(wanted, row), "holds": [target.holds(row) for target in wanted]}
 
 
 def plot(path: Path, rows: Sequence[Row], names: Sequence[str], title: str) -> None:
@@ -110,11 +114,12 @@ def plot(path: Path, rows: Sequence[Row], names: Sequence[str], title: str) -> N
 
 
 def print_summary(rows: Sequence[Row]) -> None:
-    """Print the geometric means of the ratios."""
+    """Print the geometric means of the ratios, and how many targets hold."""
     for key, against in (("ratio", "the best peer"), ("numpy_ratio", "plain NumPy")):
         ratios = [row[key] for row in rows if row[key]]
         if ratios:
             print(f"geometric mean against {against}: {geometric_mean(ratios):.2f}")
+    targets.print_count([verdict for row in rows for verdict in row["holds"]])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,12 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.line(COLUMNS, row), flush=True)
             rows.append(row)
     print()
-    print_summary(rows)
     neighbours.warn()
     stem = f"training-{options.threads}"
     report.write_json(options.output / f"{stem}.json", {**conditions, "statistic": statistic.__name__}, rows)
     title = f"Training, float32, threads: {options.threads}"
     plot(options.output / f"{stem}.png", rows, list(present), title)
+    print_summary(rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,20 @@ import pytest
 from checks import run_python
 from numpy.typing import NDArray
 
-from bench import accuracy, environment, networks, overhead, peers, report, shapes, timing, trainers, training
+from bench import (
+    accuracy,
+    environment,
+    inference,
+    networks,
+    overhead,
+    peers,
+    report,
+    shapes,
+    targets,
+    timing,
+    trainers,
+    training,
+)
 from bench.shapes import ConvShape
 from fastconv import ops, reference
 from fastconv._call import Tape
@@ -36,6 +49,12 @@ TINY_NETWORK = networks.Network(
     ),
 )
 
+TINY_CHAIN = networks.Network(
+    "tiny chain",
+    (2, 9, 8),
+    (networks.Conv(3, 3, "same"), networks.Conv(4, 3, "same", stride=2), networks.Mean(), networks.Dense(10, False)),
+)
+
 CONV_PEERS = (
     "fastconv",
     "numpy",
@@ -45,6 +64,7 @@ CONV_PEERS = (
     "jax NHWC",
     "onnxruntime",
 )
+PREDICTORS = ("fastconv", "onnxruntime", "torch", "torch channels_last")
 TRAINERS = ("fastconv", "numpy", "torch", "torch channels_last", "jax")
 
 
@@ -79,6 +99,28 @@ def test_filter_needs_every_word() -> None:
     assert {name for _, name in shapes.select("1x1 forward")} == {"forward"}
     assert all(shape.groups == shape.c for shape, _ in shapes.select("depthwise"))
     assert shapes.select("no such shape") == []
+
+
+# Targets
+
+
+def test_every_case_has_its_targets() -> None:
+    wanted = {(shape, name): targets.of_convolution(shape, name) for shape, name in shapes.select("")}
+    assert all(wanted[case][0].key == "ratio" for case in wanted)
+    bounds = {(shape.label, name): [(t.key, t.bound) for t in found] for (shape, name), found in wanted.items()}
+    assert bounds["64,64,16,16,64,3,3,1,1", "grad_weight"] == [("ratio", 1.3), ("peak_share", 0.7)]
+    assert bounds["128,64,8,8,128,3,3,1,1", "forward"] == [("ratio", 1.3)]  # 64 pixels an image
+    assert bounds["8,256,56,56,512,1,1,2,0", "grad_input"] == [("ratio", 1.0), ("peak_share", 0.8)]
+    assert bounds["128,3,32,32,32,3,3,1,1", "forward"] == [("ratio", 1.0), ("peak_share", 0.55)]
+    assert bounds["128,16,32,32,16,3,3,1,1", "forward"] == [("ratio", 1.0)]
+    assert bounds["8,128,56,56,128,3,3,1,1 depthwise", "forward"] == [("ratio", 1.0), ("bandwidth_share", 0.7)]
+    assert bounds["8,128,56,56,128,3,3,1,1 groups 32", "forward"] == [("ratio", 1.0)]
+
+
+def test_every_network_has_its_targets() -> None:
+    for network in networks.NETWORKS.values():
+        assert [len(targets.of_training(network, size)) for size in (1, 32, 64, 128)] == [1, 1, 0, 1]
+        assert all(targets.of_inference(network, size) for size in (1, 32, 128))
 
 
 # Timing
@@ -147,13 +189,24 @@ def test_error_bound_finds_one_wrong_element() -> None:
     assert bound.share(result[:, :1]) == float("inf")
 
 
-def test_trainers_start_and_learn_alike() -> None:
+@pytest.mark.parametrize("network", [TINY_NETWORK, TINY_CHAIN], ids=lambda network: network.name)
+def test_trainers_start_and_learn_alike(network: networks.Network) -> None:
     present, absent = trainers.contenders(1)
     assert {*present, *absent} == set(TRAINERS)
     assert {"fastconv", "numpy"} <= set(present)
-    batch = networks.Batch.random(TINY_NETWORK, 6)
-    steps = {name: trainer.prepare(TINY_NETWORK, batch) for name, trainer in present.items()}
+    batch = networks.Batch.random(network, 6)
+    steps = {name: trainer.prepare(network, batch) for name, trainer in present.items()}
     training.check_agreement(steps, "a tiny network")
+
+
+@pytest.mark.parametrize("network", [TINY_NETWORK, TINY_CHAIN], ids=lambda network: network.name)
+def test_predictors_agree(network: networks.Network) -> None:
+    present, absent = inference.contenders(1)
+    assert {*present, *absent} == set(PREDICTORS)
+    x = networks.Batch.random(network, 3).x
+    calls = {name: predictor.prepare(network, x) for name, predictor in present.items()}
+    inference.check_agreement(calls, network.name)
+    assert calls["fastconv"]().shape == (3, 10)
 
 
 def test_disagreeing_trainer_is_refused() -> None:
@@ -176,6 +229,7 @@ def test_kernels_leave_table_and_json(tmp_path: Path) -> None:
     row = next(line for line in output.splitlines() if line.startswith("1,1,28,28"))
     assert "forward" in row
     assert "no peer is installed" in output
+    assert output.splitlines()[-1].startswith("targets: ")
     document = json.loads((tmp_path / "kernels-float64-2.json").read_text())
     assert document["environment"]["threads"] == 2
     assert [result["pass"] for result in document["results"]] == ["forward", "grad_weight"]
@@ -205,6 +259,7 @@ def test_training_leaves_table_and_json(tmp_path: Path) -> None:
         *("--output", str(tmp_path)),
     )
     assert "geometric mean against plain NumPy" in output
+    assert output.splitlines()[-1].startswith("targets: ")
     (result,) = json.loads((tmp_path / "training-1.json").read_text())["results"]
     assert result["rates"].keys() >= {"fastconv", "numpy"}
     assert result["images_per_second"] == result["rates"]["fastconv"] > 0
@@ -266,6 +321,32 @@ def test_second_step_touches_no_new_memory() -> None:
     first, *later = map(int, run_python(SECOND_STEP, PYTHONPATH=str(PROJECT), OMP_NUM_THREADS="1").split())
     assert first > max(later)
     assert max(later) < 200
+
+
+def test_inference_leaves_table_and_json(tmp_path: Path) -> None:
+    output = run(
+        *("bench.inference", "--quick", "--networks", "LeNet-5", "--batch-sizes", "1", "2"),
+        *("--output", str(tmp_path)),
+    )
+    assert output.splitlines()[-1].startswith("targets: ")
+    results = json.loads((tmp_path / "inference-1.json").read_text())["results"]
+    assert [result["batch"] for result in results] == [1, 2]
+    assert all(result["us"] > 0 for result in results)
+
+
+def test_predictor_that_computes_something_else_is_refused() -> None:
+    calls = {"fastconv": lambda: np.ones(3), "peer": lambda: np.full(3, np.nan)}
+    with pytest.raises(ArithmeticError, match=r"expected peer to compute it .* that are nan away"):
+        inference.check_agreement(calls, "it")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's peak of memory")
+def test_memory_leaves_table_and_json(tmp_path: Path) -> None:
+    output = run("bench.memory", "--network", "LeNet-5", "--batch-size", "64", "--output", str(tmp_path))
+    assert output.splitlines()[-1].startswith("targets: ")
+    results = json.loads((tmp_path / "memory-1.json").read_text())["results"]
+    # LeNet-5's largest result alone has 6 * 28 * 28 numbers an image.
+    assert all(result["megabytes"] > 64 * 6 * 28 * 28 * 4 / 1e6 for result in results)
 
 
 def test_import_time_prints_both_figures() -> None:

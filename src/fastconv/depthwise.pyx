@@ -46,7 +46,8 @@ cdef enum:
     PLANE_BYTES = 24576         # planes of a band: half of the first-level cache
     RUN_MAX = 8                 # taps of a run
     GRADIENT_TAPS = 5           # taps of a run of the weight's gradient, which has an accumulator each
-    STRIP = 32                  # vectors of a row whose products are added up at a time
+    STRIP = 16                  # vectors of a row whose products are added up at a time
+    AHEAD = 16                  # rows copied at a time
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
 
 cdef double ADDRESSABLE = 1e13  # elements of one image's planes beyond which no machine has memory
@@ -61,7 +62,7 @@ cdef struct Stencil:
     Py_ssize_t runs
     Py_ssize_t first_tap
     Py_ssize_t taps
-    Py_ssize_t square           # 3 or 5: so many runs of so many taps each, for every channel; else 0
+    Py_ssize_t square           # 3 or 5: so many neighbouring runs of so many taps, for every channel; else 0
     Py_ssize_t grid_h
     Py_ssize_t grid_w
     Py_ssize_t target           # first pixel in an output plane
@@ -211,7 +212,9 @@ cdef void add_stencil(
     stencil.first_run = before.first_run + before.runs if w.stencils > 0 else 0
     stencil.first_tap = before.first_tap + before.taps if w.stencils > 0 else 0
     stencil.runs = 0
-    stencil.square = row_taps if row_taps == column_taps and (row_taps == 3 or row_taps == 5) else 0
+    stencil.square = 0
+    if row_taps == column_taps and (row_taps == 3 or row_taps == 5) and columns.phases == 1 and columns.dilation == 1:
+        stencil.square = row_taps
     for c in range(w.channels):
         for j in range(column_taps):
             column = columns.places + j
@@ -395,23 +398,22 @@ cdef inline void tile(
     """
     cdef vreal row[ROWS]
     cdef vreal total[ROWS]
+    cdef vreal value
     cdef const real* source
     cdef Py_ssize_t k = 0, p, depth = 0
-    cdef int i, s, t
+    cdef int i, s, y
     for i in range(ROWS):
         acc[i] = bias
     if square > 0:
         while k < runs:
-            for s in range(square):
-                source = planes + run[k + s].offset
-                for i in range(ROWS - 1):
-                    row[i] = vload_once(source + i * pitch)
-                for t in range(square):
-                    row[ROWS - 1] = vload_once(source + (t + ROWS - 1) * pitch)
+            source = planes + run[k].offset
+            for y in range(ROWS + square - 1):
+                for s in range(square):
+                    value = vload_once(source + s)
                     for i in range(ROWS):
-                        acc[i] = acc[i] + row[i] * weight[s * square + t]
-                    for i in range(ROWS - 1):
-                        row[i] = row[i + 1]
+                        if 0 <= y - i and y - i < square:
+                            acc[i] = acc[i] + value * weight[s * square + y - i]
+                source += pitch
             k += square
             weight += square * square
         return
@@ -464,33 +466,39 @@ cdef inline void stencil_rows(
     const int square, const Walk* w, const Stencil* stencil, const real* weight, real bias, const real* planes,
     Py_ssize_t rows, real* target, real* sums,
 ) noexcept nogil:
-    """At most ROWS rows of one output plane, a tile at a time."""
+    """Some rows of one output plane, a tile at a time."""
     cdef vreal acc[ROWS]
-    cdef Py_ssize_t j = 0, k
+    cdef Py_ssize_t row = 0, column, k, pitch = w.planes.pitch, target_row = w.target_row, width = stencil.grid_w
+    cdef Py_ssize_t runs = stencil.runs
+    cdef const Run* run = w.run + stencil.first_run
     cdef int i, length
-    cdef bint direct = w.target_column == 1 and (w.activation == LINEAR or w.activation == RELU)
-    while j < stencil.grid_w:
-        length = <int>min(<Py_ssize_t>LANES, stencil.grid_w - j)
-        tile(
-            square, False, w.run + stencil.first_run, stencil.runs, weight, planes + j, w.planes.pitch, vset(bias), acc
-        )
-        if direct:
-            if w.activation == RELU:
-                for i in range(ROWS):
-                    acc[i] = vactivate(acc[i], RELU, 0)
-            if rows == ROWS and length == LANES:
-                for i in range(ROWS):
-                    vstore(target + i * w.target_row + j, acc[i])
+    cdef bint positive = w.activation == RELU
+    cdef bint direct = w.target_column == 1 and (positive or w.activation == LINEAR)
+    while row < rows:
+        column = 0
+        while column < width:
+            length = <int>min(<Py_ssize_t>LANES, width - column)
+            tile(square, False, run, runs, weight, planes + column, pitch, vset(bias), acc)
+            if direct:
+                if positive:
+                    for i in range(ROWS):
+                        acc[i] = vactivate(acc[i], RELU, 0)
+                if rows - row >= ROWS and length == LANES:
+                    for i in range(ROWS):
+                        vstore(target + i * target_row + column, acc[i])
+                else:
+                    for i in range(ROWS):
+                        if row + i < rows:
+                            vstore_some(target + i * target_row + column, acc[i], length)
             else:
                 for i in range(ROWS):
-                    if i < rows:
-                        vstore_some(target + i * w.target_row + j, acc[i], length)
-        else:
-            for i in range(ROWS):
-                vstore(sums + i * LANES, acc[i])
-            for k in range(rows):
-                store_row(w, sums + k * LANES, length, target + k * w.target_row + j * w.target_column)
-        j += LANES
+                    vstore(sums + i * LANES, acc[i])
+                for k in range(min(<Py_ssize_t>ROWS, rows - row)):
+                    store_row(w, sums + k * LANES, length, target + k * target_row + column * w.target_column)
+            column += LANES
+        planes += ROWS * pitch
+        target += ROWS * target_row
+        row += ROWS
 
 
 cdef void running_rows(
@@ -520,7 +528,7 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
     cdef Py_ssize_t first_row = band * w.band_rows
     cdef Py_ssize_t rows = min(w.band_rows, w.grid_h - first_row)
     cdef Py_ssize_t depth = w.channels * w.taps
-    cdef Py_ssize_t row = 0, copied = 0, step = rows if w.running else ROWS, needed, count, o, k, t
+    cdef Py_ssize_t row = 0, copied = 0, step = rows if w.running else AHEAD, needed, count, o, k, t
     cdef const real* source = w.source + plane * w.channels * w.planes.height * w.planes.width
     cdef const real* weight = w.weight + group * w.outputs * depth
     cdef real* planes = workspace + w.start
@@ -535,7 +543,7 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
             ordered[o * depth + t] = weight[o * depth + w.index[t]]
     while row < rows:
         needed = min(row + step, rows) + w.reach_h
-        # Rows are copied just before they are needed, so that reading memory overlaps with arithmetic. The workspace
+        # Rows are copied shortly before they are needed: reading memory overlaps with arithmetic. The workspace
         # is cleared before the first task, and where an image is one band all have the same padding.
         arriving.rows = needed - copied
         copy_planes(
@@ -623,30 +631,41 @@ cdef inline void gradient_rows(
     const int columns, const int count, const Run* run, const real* grad_y, Py_ssize_t width, Py_ssize_t rows,
     Py_ssize_t length, const real* planes, Py_ssize_t pitch, real* sums,
 ) noexcept nogil:
-    """sums[c, t] += grad_y * the input of tap t of run c, for `length` pixels of at most ROWS rows."""
+    """sums[c, t] += grad_y * the input of tap t of run c, over `rows` rows of `length` pixels; runs are neighbours."""
     cdef vreal acc[3][GRADIENT_TAPS]
     cdef vreal grad[ROWS]
-    cdef vreal row
-    cdef Py_ssize_t j = 0
+    cdef vreal value
+    cdef Py_ssize_t row = 0, column
     cdef const real* source
     cdef int c, t, i, y, n
+    planes += run.offset
     for c in range(columns):
         for t in range(count):
             acc[c][t] = vload(sums + (c * count + t) * LANES)
-    while j < length:
-        n = <int>min(<Py_ssize_t>LANES, length - j)
-        for i in range(ROWS):
-            grad[i] = vset(0)
-            if i < rows:
-                grad[i] = vload_some(grad_y + i * width + j, n)
-        for c in range(columns):
-            source = planes + run[c].offset + j
+    while row < rows:
+        column = 0
+        while column < length:
+            n = <int>min(<Py_ssize_t>LANES, length - column)
+            if rows - row >= ROWS and n == LANES:
+                for i in range(ROWS):
+                    grad[i] = vload(grad_y + i * width + column)
+            else:
+                for i in range(ROWS):
+                    grad[i] = vset(0)
+                    if row + i < rows:
+                        grad[i] = vload_some(grad_y + i * width + column, n)
+            source = planes + column
             for y in range(ROWS + count - 1):
-                row = vload_once(source + y * pitch)
-                for t in range(count):
-                    if 0 <= y - t and y - t < ROWS:
-                        acc[c][t] = acc[c][t] + row * grad[y - t]
-        j += LANES
+                for c in range(columns):
+                    value = vload_once(source + c)
+                    for t in range(count):
+                        if 0 <= y - t and y - t < ROWS:
+                            acc[c][t] = acc[c][t] + value * grad[y - t]
+                source += pitch
+            column += LANES
+        planes += ROWS * pitch
+        grad_y += ROWS * width
+        row += ROWS
     for c in range(columns):
         for t in range(count):
             vstore(sums + (c * count + t) * LANES, acc[c][t])
@@ -676,7 +695,7 @@ cdef void exact_rows(
 cdef void add_rows(
     const Walk* w, bint exact, const real* grad_y, Py_ssize_t rows, Py_ssize_t length, const real* planes, real* sums,
 ) noexcept nogil:
-    """At most ROWS rows of one filter, for all its taps."""
+    """Some rows of one filter, for all its taps."""
     cdef Py_ssize_t k = 0, pitch = w.planes.pitch, width = w.grid_w
     cdef const Run* run
     while k < w.stencil.runs:
@@ -716,7 +735,7 @@ cdef void sum_channel(
 ) noexcept nogil:
     """All filters of one channel, over the images of one part."""
     cdef const Walk* w = &v.w
-    cdef Py_ssize_t image, band, first_row, rows, row, copied, needed, o, j, plane, length, chain = 0
+    cdef Py_ssize_t image, band, first_row, rows, row, copied, needed, o, j, plane, length, added, chain = 0
     cdef real* planes = workspace + w.start
     cdef real* sums = workspace + w.planes_size
     cdef const real* grad_y
@@ -730,7 +749,7 @@ cdef void sum_channel(
             copied = 0
             row = 0
             while row < rows:
-                needed = min(row + ROWS, rows) + w.reach_h
+                needed = min(row + AHEAD, rows) + w.reach_h
                 arriving.rows = needed - copied
                 copy_planes(
                     &arriving, v.x + plane * w.planes.height * w.planes.width, 1, first_row + copied,
@@ -740,20 +759,21 @@ cdef void sum_channel(
                 j = 0
                 while j < w.grid_w:
                     length = min(<Py_ssize_t>(STRIP * LANES), w.grid_w - j)
-                    chain += ROWS * ceil_div(length, LANES)
-                    if chain > DEPTH:
+                    added = AHEAD * ceil_div(length, LANES)
+                    if chain + added > DEPTH:
                         flush(v, sums, total)
-                        chain = ROWS * ceil_div(length, LANES)
+                        chain = 0
+                    chain += added
                     for o in range(w.outputs):
                         grad_y = (
                             v.grad_y + ((plane * w.outputs + o) * w.grid_h + first_row + row) * w.grid_w + j
                         )
                         add_rows(
-                            w, exact, grad_y, min(<Py_ssize_t>ROWS, rows - row), length,
+                            w, exact, grad_y, min(<Py_ssize_t>AHEAD, rows - row), length,
                             planes + row * w.planes.pitch + j, sums + o * w.taps * LANES,
                         )
                     j += length
-                row += ROWS
+                row += AHEAD
     flush(v, sums, total)
 
 
