@@ -22,7 +22,8 @@ from fastconv.parallel cimport SMALL_WORK, team_size
 from fastconv.product cimport COLUMNS_MAX, ROWS_MAX, product_rows, run_product
 from fastconv.simd cimport (
     CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload, vload_partial, vload_some,
-    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose, whole_vectors,
+    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose,
+    vtranspose_block, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, run_dots
 
@@ -242,6 +243,9 @@ cdef void transpose_rows(
     cdef vreal[LANES] block
     cdef Py_ssize_t k = 0
     cdef int n, i, count
+    while images >= LANES and k + LANES <= depth:
+        vtranspose_block(x + k, inputs, target + k * target_step, target_step)
+        k += LANES
     while k < depth:
         count = <int>min(<Py_ssize_t>LANES, depth - k)
         for n in range(LANES):
