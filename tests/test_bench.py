@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from bench import (
     environment,
     inference,
     networks,
+    operators,
     overhead,
     peers,
     report,
@@ -251,6 +254,24 @@ def test_kernels_refuse_what_fits_nothing(option: str, value: str, message: str)
     finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert finished.returncode == 1
     assert message in finished.stderr
+
+
+@pytest.mark.parametrize("group", operators.GROUPS, ids=lambda group: group.__name__)
+def test_operators_compute_what_pytorch_does(group: Callable[[Any], Iterator[operators.Case]]) -> None:
+    torch = pytest.importorskip("torch")
+    for case in group(torch):
+        if case.elements < 10**6:
+            operators.check_agreement(case)
+
+
+def test_operators_leave_table_and_json(tmp_path: Path) -> None:
+    output = run("bench.operators", "--quick", "--filter", "softmax 32,10", "--output", str(tmp_path))
+    assert output.splitlines()[-1].endswith("targets hold")
+    results = json.loads((tmp_path / "operators-1.json").read_text())["results"]
+    assert [result["case"] for result in results] == ["32,10 forward", "32,10 backward", "32,10 cross-entropy"]
+    for result in results:
+        assert result["ms"] > 0
+        assert result["bandwidth_share"] > 0
 
 
 def test_training_leaves_table_and_json(tmp_path: Path) -> None:

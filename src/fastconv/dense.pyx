@@ -6,9 +6,9 @@
     grad_bias      gb[o]        = sum_n grad_y[n, o]
 
 The gradients are matrix products whose right factor has its columns side by side, as `product` wants them. Forward
-has not: it computes the transpose of y, weight times the transpose of x, so that the weights, which may be many
-times as large as the rest, are read where they lie and once. For a few images it is dot products. Arrays are C
-order and were validated by the caller.
+has not, and transposes the smaller of its factors: the weights, or else x, which gives the transpose of y. Large
+weights are then read where they lie, and once. For a few images it is dot products. Arrays are C order and were
+validated by the caller.
 """
 
 from cython.parallel cimport prange, threadid
@@ -22,7 +22,8 @@ from fastconv.parallel cimport SMALL_WORK, team_size
 from fastconv.product cimport COLUMNS_MAX, ROWS_MAX, product_rows, run_product
 from fastconv.simd cimport (
     CACHE_LINE, DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES, aligned, real, vactivate, vload, vload_partial, vload_some,
-    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose, whole_vectors,
+    vreal, vset, vstore, vstore_partial, vstore_some, vtranspose,
+    vtranspose_block, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, run_dots
 
@@ -32,7 +33,7 @@ cdef enum:
     CHAIN = 256                 # additions in one chain, so that rounding errors do not grow with the sum
     PANEL = 32768               # bytes of a panel: most of the first-level cache
     TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
-    IMAGES = 128                # of a forward pass at a time, a multiple of LANES
+    TOGETHER = 128              # rows to transpose at a time, a multiple of LANES
     GROUP = 24                  # rows that stay in the first-level cache while panels change
     COPIED = 3                  # blocks of rows for which the copy of a panel that lies badly pays
     ALIASED = 1024              # bytes between rows that then share a quarter of the sets of the first-level cache
@@ -45,7 +46,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 # ---- products -----------------------------------------------------------------------------------------
 
 cdef struct Product:
-    # target[m, j] = sum over p of left[m*left_row + p*left_step] * right[p*right_step + j], or += the same
+    # target[m*target_row + j] = sum over p of left[m*left_row + p*left_step] * right[p*right_step + j], or += the same
     const real* left
     Py_ssize_t left_row
     Py_ssize_t left_step
@@ -53,6 +54,7 @@ cdef struct Product:
     Py_ssize_t right_step
     Py_ssize_t right_column     # from one column to the next, where they start panels
     real* target
+    Py_ssize_t target_row
     Py_ssize_t rows
     Py_ssize_t columns
     Py_ssize_t depth
@@ -148,7 +150,7 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept
                 block = block_rows(group_end - group, vectors)
                 right = g.right + start * g.right_column + p * (g.right_step if g.right_step else vectors * LANES)
                 right_step = g.right_step if g.right_step else vectors * LANES
-                if g.copies or width % LANES:
+                if g.copies or (width % LANES and g.right_step):
                     if group == first:
                         copy_panel(right, right_step, depth, width, memory, vectors)
                     right_step = vectors * LANES
@@ -158,7 +160,7 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept
                     run_product(
                         vectors, <int>min(block, group_end - m), depth,
                         g.left + m * g.left_row + p * g.left_step, g.left_row, g.left_step, right, right_step,
-                        g.target + m * g.columns + start, g.columns,
+                        g.target + m * g.target_row + start, g.target_row,
                         <int>(width - (vectors - 1) * LANES), p > 0 or g.add,
                     )
                     m += block
@@ -196,15 +198,23 @@ cdef inline vreal finished(const Forward* f, vreal value, Py_ssize_t o, int coun
     return vactivate(value, f.activation, f.slope)
 
 
+cdef void finish(const Forward* f, Py_ssize_t n, Py_ssize_t o, Py_ssize_t high) noexcept nogil:
+    """Bias and activation of outputs o .. high of one image."""
+    cdef real* row = f.y + n * f.outputs
+    cdef int count
+    while o < high:
+        count = <int>min(<Py_ssize_t>LANES, high - o)
+        vstore_some(row + o, finished(f, vload_some(row + o, count), o, count), count)
+        o += LANES
+
+
 cdef void dots_task(const Forward* f, Py_ssize_t o, Py_ssize_t high) noexcept nogil:
     """Outputs o .. high of at most DOT_COLUMNS images, by dot products."""
     cdef Py_ssize_t i, j, n, rows, start
     cdef Py_ssize_t[DOT_COLUMNS] offset
     cdef real[DOT_ROWS * DOT_COLUMNS] sums
-    cdef real* row
     cdef Py_ssize_t low = o
     cdef Runs run = Runs(f.inputs, 1, 0, 0, 1, 0, 0)
-    cdef int count
     for j in range(f.images):
         offset[j] = j * f.inputs
     while o < high:
@@ -223,12 +233,7 @@ cdef void dots_task(const Forward* f, Py_ssize_t o, Py_ssize_t high) noexcept no
                 f.y[j * f.outputs + o + i] = sums[i * DOT_COLUMNS + j]
         o += rows
     for n in range(f.images):
-        row = f.y + n * f.outputs
-        o = low
-        while o < high:
-            count = <int>min(<Py_ssize_t>LANES, high - o)
-            vstore_some(row + o, finished(f, vload_some(row + o, count), o, count), count)
-            o += LANES
+        finish(f, n, low, high)
 
 
 cdef void transpose_rows(
@@ -238,6 +243,9 @@ cdef void transpose_rows(
     cdef vreal[LANES] block
     cdef Py_ssize_t k = 0
     cdef int n, i, count
+    while images >= LANES and k + LANES <= depth:
+        vtranspose_block(x + k, inputs, target + k * target_step, target_step)
+        k += LANES
     while k < depth:
         count = <int>min(<Py_ssize_t>LANES, depth - k)
         for n in range(LANES):
@@ -250,8 +258,8 @@ cdef void transpose_rows(
         k += LANES
 
 
-cdef void finish(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """y of one vector of images, `n` the first of them, from the transposed sums of image `first` on."""
+cdef void finish_transposed(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_t n) noexcept nogil:
+    """y of one vector of images, `n` the first of them, from `sums`, their columns of the transpose of y."""
     cdef vreal[LANES] block
     cdef Py_ssize_t o = 0
     cdef int i, count
@@ -260,7 +268,7 @@ cdef void finish(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_
         for i in range(LANES):
             block[i] = vset(0)
         for i in range(count):
-            block[i] = vload_some(sums + (o + i) * pitch + n - first, LANES)
+            block[i] = vload(sums + (o + i) * pitch)
         vtranspose(&block[0])
         for i in range(min(<Py_ssize_t>LANES, f.images - n)):
             vstore_some(f.y + (n + i) * f.outputs + o, finished(f, block[i], o, count), count)
@@ -268,55 +276,59 @@ cdef void finish(const Forward* f, const real* sums, Py_ssize_t pitch, Py_ssize_
 
 
 cdef void transpose_panel(
-    const Forward* f, const Product* g, Py_ssize_t first, Py_ssize_t start, Py_ssize_t panel, real* packed,
+    const real* rows, Py_ssize_t count, Py_ssize_t inputs, const Product* g, Py_ssize_t panel, real* packed,
 ) noexcept nogil:
-    """One panel of the transpose of x: g.depth terms from `start` on of the images from `first` on."""
+    """One panel of the transpose of `count` rows: of g.depth of their terms."""
     cdef Py_ssize_t low = first_vector(g, panel), high = first_vector(g, panel + 1), v
     for v in range(low, high):
         transpose_rows(
-            f.x + (first + v * LANES) * f.inputs + start, f.inputs, f.images - first - v * LANES, g.depth,
+            rows + v * LANES * inputs, inputs, count - v * LANES, g.depth,
             packed + low * LANES * g.depth + (v - low) * LANES, (high - low) * LANES,
         )
 
 
-cdef void transposed_band(
-    const Forward* f, Product* g, Py_ssize_t first, real* packed, real* sums, int team,
+cdef inline Py_ssize_t transposed_depth(const Product* g, Py_ssize_t inputs) noexcept nogil:
+    """Terms of a sum that are transposed at a time: they fill a part of the cache."""
+    cdef Py_ssize_t pitch = whole_vectors(g.columns) * <Py_ssize_t>sizeof(real)
+    return min(max(<Py_ssize_t>1, <Py_ssize_t>TRANSPOSED // pitch // g.step) * g.step, inputs)
+
+
+cdef void product_by_transpose(
+    Product* g, const real* left, const real* rows, Py_ssize_t count, Py_ssize_t inputs, real* packed, int team,
 ) noexcept nogil:
-    """y of the IMAGES images from `first` on."""
-    cdef Py_ssize_t images = min(<Py_ssize_t>IMAGES, f.images - first), depth, start = 0, v
-    g.columns = whole_vectors(images)
-    plan(g, f.inputs, True)
+    """The target: dot products of the g.rows rows of `left` with `count` other rows, all of `inputs` terms."""
+    cdef Py_ssize_t depth = transposed_depth(g, inputs), start = 0, panel
+    g.left_row = inputs
+    g.left_step = 1
     g.right = packed
     g.right_step = 0
-    g.target = sums
-    # Terms whose images, transposed, fill a part of the cache.
-    depth = max(<Py_ssize_t>1, <Py_ssize_t>TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real)) // g.step)
-    depth = min(depth * g.step, f.inputs)
-    while start < f.inputs:
-        g.depth = min(depth, f.inputs - start)
+    g.copies = False
+    while start < inputs:
+        g.depth = min(depth, inputs - start)
         g.right_column = g.depth
-        g.left = f.weight + start
+        g.left = left + start
         g.add = start > 0
         if team == 1:
-            for v in range(g.panels):
-                transpose_panel(f, g, first, start, v, packed)
+            for panel in range(g.panels):
+                transpose_panel(rows + start, count, inputs, g, panel, packed)
         else:
-            for v in prange(g.panels, num_threads=team, schedule="static"):
-                transpose_panel(f, g, first, start, v, packed)
+            for panel in prange(g.panels, num_threads=team, schedule="static"):
+                transpose_panel(rows + start, count, inputs, g, panel, packed)
         run(g, NULL, team)
         start += depth
-    for v in range(g.columns // LANES):
-        finish(f, sums, g.columns, first, first + v * LANES)
 
 
 cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
     """-1 where memory is short."""
     cdef Product g
-    cdef Py_ssize_t first = 0, block, blocks, task, packed_size
+    cdef Py_ssize_t first = 0, n, block, blocks, task, images, packed_size
     cdef double work = <double>f.images * f.inputs * f.outputs
     cdef void* memory
     cdef real* packed
     cdef int team
+    cdef bint weights = f.outputs <= TOGETHER and (
+        f.images * ceil_div(f.outputs, LANES) + f.outputs <= f.outputs * ceil_div(f.images, LANES) + f.images
+    )
     if f.images <= DOT_COLUMNS or f.inputs == 0:
         # Whole vectors of outputs, so that no two tasks share one.
         block = ceil_div(ceil_div(f.outputs, LANES), 16) * LANES
@@ -328,21 +340,33 @@ cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
             for task in prange(blocks, num_threads=team, schedule="dynamic"):
                 dots_task(f, task * block, min((task + 1) * block, f.outputs))
         return 0
-    g.left_row = f.inputs
-    g.left_step = 1
-    g.rows = f.outputs
-    g.columns = whole_vectors(min(<Py_ssize_t>IMAGES, f.images))
-    g.copies = False
+    # What is transposed, the weights or a part of the images: the cheaper of the two, multiply-adds and all.
+    images = min(<Py_ssize_t>TOGETHER, f.images)
+    g.rows = f.images if weights else f.outputs
+    g.columns = f.outputs if weights else whole_vectors(images)
     plan(&g, f.inputs, True)
     team = team_size(work, tasks_of(&g), threads)
-    packed_size = g.columns * min(f.inputs, max(g.step, TRANSPOSED // (g.columns * <Py_ssize_t>sizeof(real))))
-    memory = malloc((packed_size + g.rows * g.columns) * sizeof(real) + CACHE_LINE)
+    packed_size = max(whole_vectors(g.columns) * min(g.step, f.inputs), TRANSPOSED // <Py_ssize_t>sizeof(real))
+    packed_size = min(packed_size, whole_vectors(g.columns) * f.inputs)
+    memory = malloc((packed_size + (0 if weights else g.rows * g.columns)) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
     packed = aligned(memory)
-    while first < f.images:
-        transposed_band(f, &g, first, packed, packed + packed_size, team)
-        first += IMAGES
+    g.target = f.y if weights else packed + packed_size
+    g.target_row = g.columns
+    if weights:
+        product_by_transpose(&g, f.x, f.weight, f.outputs, f.inputs, packed, team)
+        for n in range(f.images):
+            finish(f, n, 0, f.outputs)
+    else:
+        while first < f.images:
+            images = min(<Py_ssize_t>TOGETHER, f.images - first)
+            g.columns = g.target_row = whole_vectors(images)
+            plan(&g, f.inputs, True)
+            product_by_transpose(&g, f.weight, f.x + first * f.inputs, images, f.inputs, packed, team)
+            for n in range(g.columns // LANES):
+                finish_transposed(f, g.target + n * LANES, g.columns, first + n * LANES)
+            first += images
     free(memory)
     return 0
 
@@ -395,6 +419,7 @@ cdef int gradient(Product* g, int threads) noexcept nogil:
     plan(g, g.depth, False)
     g.right_step = g.columns
     g.right_column = 1
+    g.target_row = g.columns
     g.add = False
     g.copies = ceil_div(g.rows, product_rows(g.vectors)) >= COPIED and lies_badly(g)
     team = team_size(<double>g.rows * g.columns * g.depth, tasks_of(g), threads)

@@ -310,6 +310,39 @@ static inline void vtranspose(vreal v[LANES])
     }
 }
 
+/* target[k*step + n] = rows[n*pitch + k] for n, k < LANES. */
+static inline void vtranspose_block(const real *rows, ptrdiff_t pitch, real *target, ptrdiff_t step)
+{
+#if defined(__AVX512F__) && !defined(FASTCONV_DOUBLE)
+    /* Four rows, four apart, meet in one register as they are loaded; the rest stays within quarters. */
+    for (int k = 0; k < LANES; k += 4) {
+        __m512 quarters[4];
+        for (int i = 0; i < 4; i++) {
+            const float *p = rows + i * pitch + k;
+            quarters[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
+            quarters[i] = _mm512_insertf32x4(quarters[i], _mm_loadu_ps(p + 4 * pitch), 1);
+            quarters[i] = _mm512_insertf32x4(quarters[i], _mm_loadu_ps(p + 8 * pitch), 2);
+            quarters[i] = _mm512_insertf32x4(quarters[i], _mm_loadu_ps(p + 12 * pitch), 3);
+        }
+        const __m512d a = (__m512d)_mm512_unpacklo_ps(quarters[0], quarters[1]);
+        const __m512d b = (__m512d)_mm512_unpackhi_ps(quarters[0], quarters[1]);
+        const __m512d c = (__m512d)_mm512_unpacklo_ps(quarters[2], quarters[3]);
+        const __m512d d = (__m512d)_mm512_unpackhi_ps(quarters[2], quarters[3]);
+        vstore(target + k * step, (vreal)_mm512_unpacklo_pd(a, c));
+        vstore(target + (k + 1) * step, (vreal)_mm512_unpackhi_pd(a, c));
+        vstore(target + (k + 2) * step, (vreal)_mm512_unpacklo_pd(b, d));
+        vstore(target + (k + 3) * step, (vreal)_mm512_unpackhi_pd(b, d));
+    }
+#else
+    vreal v[LANES];
+    for (int n = 0; n < LANES; n++)
+        v[n] = vload(rows + n * pitch);
+    vtranspose(v);
+    for (int k = 0; k < LANES; k++)
+        vstore(target + k * step, v[k]);
+#endif
+}
+
 static inline vreal vload_some(const real *p, int n) { return n == LANES ? vload(p) : vload_partial(p, n); }
 
 static inline void vstore_some(real *p, vreal v, int n)

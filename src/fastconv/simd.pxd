@@ -41,6 +41,7 @@ cdef extern from "simd.h" nogil:
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
     void vtranspose(vreal* v) noexcept
+    void vtranspose_block(const real* rows, Py_ssize_t pitch, real* target, Py_ssize_t step) noexcept
     vreal vload_padded(const real* p, int n, real rest) noexcept
     real vmax(vreal v) noexcept
     vreal vfirst(vreal v, int n) noexcept
