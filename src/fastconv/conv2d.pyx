@@ -24,8 +24,8 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, vtranspose,
-    whole_vectors,
+    aligned, real, sum_of, vactivate, vcopy, vload, vload_strided, vprefetch, vreal, vset, vstore_some, vstore_strided, vsum,
+    vtranspose, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 
@@ -72,6 +72,14 @@ cdef struct Tap:
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+cdef void gathered_tile(
+    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
+    const real* b, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
+    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, init)
 
 
 include "sweep.pxi"

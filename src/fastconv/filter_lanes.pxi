@@ -120,14 +120,6 @@ cdef void transpose_gradient(
         done += length
 
 
-cdef void gathered_tile(
-    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
-    const real* b, real* c, Py_ssize_t c_row,
-) noexcept nogil:
-    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
-    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, NULL)
-
-
 cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspace) noexcept nogil:
     """One chunk of input channels and one of filters of one group, over one part of the slabs."""
     cdef const Geometry* g = w.g
@@ -182,7 +174,7 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
                         planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
-                        sums + i * w.filters + v * LANES, w.filters,
+                        sums + i * w.filters + v * LANES, w.filters, NULL,
                     )
                     i += row_step
                 v += w.vectors

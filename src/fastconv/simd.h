@@ -253,6 +253,14 @@ static inline void vcopy(real *target, const real *source, ptrdiff_t count)
         vstore_partial(target + i, vload_partial(source + i, (int)(count - i)), (int)(count - i));
 }
 
+/* Ask for the cache lines of count elements, to write them later. */
+static inline void vprefetch(const real *p, ptrdiff_t count)
+{
+    for (ptrdiff_t i = 0; i < count; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
+        __builtin_prefetch(p + i, 1);
+    __builtin_prefetch(p + count - 1, 1);
+}
+
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */
 static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
 {
@@ -269,6 +277,31 @@ static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
     for (int i = 0; i < n; i++)
         v[i] = p[i * stride];
     return v;
+}
+
+/* The first n lanes to p[0], p[stride], ...: touches nothing between or past them. */
+static inline void vstore_strided(real *p, vreal v, ptrdiff_t stride, int n)
+{
+    if (stride == 1) {
+        vstore_some(p, v, n);
+        return;
+    }
+#if defined(__AVX512F__)
+    if (stride == 2) {
+        const unsigned every_second = 0x55555555u & (unsigned)((1ull << (2 * n)) - 1);
+        const vreal lower = SHUFFLE(v, v, LOWER_LANES), upper = SHUFFLE(v, v, UPPER_LANES);
+#if defined(FASTCONV_DOUBLE)
+        _mm512_mask_storeu_pd(p, (__mmask8)every_second, (__m512d)lower);
+        _mm512_mask_storeu_pd(p + LANES, (__mmask8)(every_second >> LANES), (__m512d)upper);
+#else
+        _mm512_mask_storeu_ps(p, (__mmask16)every_second, (__m512)lower);
+        _mm512_mask_storeu_ps(p + LANES, (__mmask16)(every_second >> LANES), (__m512)upper);
+#endif
+        return;
+    }
+#endif
+    for (int i = 0; i < n; i++)
+        p[i * stride] = v[i];
 }
 
 /* Lanes where `best` stays before `value`: NaN is larger than every number, and of equals the first stays. */

@@ -33,6 +33,8 @@ cdef extern from "simd.h" nogil:
     ) noexcept
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
+    void vprefetch(const real* p, Py_ssize_t count) noexcept
+    void vstore_strided(real* p, vreal v, Py_ssize_t stride, int n) noexcept
     vreal vload_some(const real* p, int n) noexcept
     void vstore_some(real* p, vreal v, int n) noexcept
     vreal vselect(vint mask, vreal yes, vreal no) noexcept
