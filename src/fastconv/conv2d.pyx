@@ -21,7 +21,7 @@ from libc.string cimport memcpy, memset
 cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes
+from fastconv.plane cimport Planes, copy_planes, copy_strided
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
     aligned, real, sum_of, vactivate, vcopy, vload, vload_strided, vprefetch, vreal, vset, vstore_some, vstore_strided, vsum,

@@ -5,10 +5,10 @@
 # packed, which for a few pixels would take longer than the sums. Included by conv2d.pyx.
 
 cdef enum:
-    PANEL_VECTORS = 16          # of pixels in a block
+    PANEL_VECTORS = 24          # of pixels in a block
     PANEL_TAPS = 64             # the largest kernel
     PART_OUTPUTS = 128          # output channels that share a panel, at least
-    PANEL_SUMS = 65536          # sums of one task (256 KiB of float32)
+    PANEL_SUMS = 98304          # sums of one task (384 KiB of float32)
 
 cdef struct Segment:            # pixels of a row that lie side by side in one tile
     Py_ssize_t place            # in the vectors of a block
@@ -153,18 +153,6 @@ cdef Py_ssize_t list_segments(
     return found
 
 
-cdef inline void copy_strided(real* target, const real* source, Py_ssize_t count, Py_ssize_t stride) noexcept nogil:
-    cdef Py_ssize_t i = 0
-    cdef int n
-    if stride == 1:
-        vcopy(target, source, count)
-        return
-    while i < count:
-        n = <int>min(<Py_ssize_t>LANES, count - i)
-        vstore_some(target + i, vload_strided(source + i * stride, stride, n), n)
-        i += LANES
-
-
 cdef void fill_panel(
     const Panel* w, const real* source, Py_ssize_t channels, Segment* segments, const Py_ssize_t* found, real* panel,
 ) noexcept nogil:
@@ -248,18 +236,18 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
             next_channels = min(w.channels, s.channels - c - channels) if not last else w.channels
             fill_panel(w, source + c * image_size, channels, segments, found, panel)
             tile = 0
-            v = 0
-            store = 0
-            while v < total:
-                width = min(<Py_ssize_t>w.vectors, total - v)
-                last_store = store
-                while last_store < stores and stored[last_store].place < (v + width) * LANES:
-                    last_store += 1
-                k = 0
-                while k < outputs:
-                    rows = min(row_step, outputs - k)
+            k = 0
+            while k < outputs:
+                rows = min(row_step, outputs - k)
+                row = target + k * s.target_plane
+                v = 0
+                store = 0
+                while v < total:
+                    width = min(<Py_ssize_t>w.vectors, total - v)
+                    last_store = store
+                    while last_store < stores and stored[last_store].place < (v + width) * LANES:
+                        last_store += 1
                     sums = all_sums + (k * w.sums_row + v * LANES if w.chunks > 1 else 0)
-                    row = target + k * s.target_plane
                     i = tile * next_channels // tiles
                     tile += 1
                     j = tile * next_channels // tiles
@@ -285,9 +273,9 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
                                     s, sums + i * w.sums_row + stored[j].place - v * LANES,
                                     row + i * s.target_plane + stored[j].start, stored[j].count,
                                 )
-                    k += row_step
-                store = last_store
-                v += w.vectors
+                    store = last_store
+                    v += w.vectors
+                k += row_step
             c += channels
 
 
