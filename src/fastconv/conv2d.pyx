@@ -22,11 +22,11 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes
+from fastconv.plane cimport Planes, copy_planes, copy_strided
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore, vstore_partial, vsum, vtranspose_block,
-    whole_vectors,
+    aligned, real, sum_of, vactivate, vcopy, vload, vload_strided, vprefetch, vreal, vset, vstore_some, vstore_strided, vsum,
+    vtranspose_part, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 
@@ -52,6 +52,14 @@ cdef struct Tap:
     Py_ssize_t row              # in the plane, from the output's own row
     Py_ssize_t column
     Py_ssize_t index            # r*kernel_w + s, in the weight
+
+
+cdef void gathered_tile(
+    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
+    const real* b, real* c, Py_ssize_t c_row, const real* init,
+) noexcept nogil:
+    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
+    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, init)
 
 
 include "sweep.pxi"

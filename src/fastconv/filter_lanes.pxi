@@ -88,7 +88,7 @@ cdef inline void transpose(
     """At most LANES rows, of any length, become so many columns."""
     cdef Py_ssize_t j = 0
     while j < columns:
-        vtranspose_block(
+        vtranspose_part(
             source + j, source_row, <int>rows, <int>min(<Py_ssize_t>LANES, columns - j), target + j * target_row,
             target_row,
         )
@@ -118,14 +118,6 @@ cdef void transpose_gradient(
             )
             f += LANES
         done += length
-
-
-cdef void gathered_tile(
-    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
-    const real* b, real* c, Py_ssize_t c_row,
-) noexcept nogil:
-    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
-    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, NULL)
 
 
 cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspace) noexcept nogil:
@@ -182,7 +174,7 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
                         planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
-                        sums + i * w.filters + v * LANES, w.filters,
+                        sums + i * w.filters + v * LANES, w.filters, NULL,
                     )
                     i += row_step
                 v += w.vectors

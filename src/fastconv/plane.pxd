@@ -28,6 +28,19 @@ cdef struct Planes:
     const Py_ssize_t* phase_column
 
 
+cdef inline void copy_strided(real* target, const real* source, Py_ssize_t count, Py_ssize_t stride) noexcept nogil:
+    """Every `stride`-th element, side by side."""
+    cdef Py_ssize_t i = 0
+    cdef int n
+    if stride == 1:
+        vcopy(target, source, count)
+        return
+    while i < count:
+        n = <int>min(<Py_ssize_t>LANES, count - i)
+        vstore_some(target + i, vload_strided(source + i * stride, stride, n), n)
+        i += LANES
+
+
 cdef inline void copy_planes(
     const Planes* planes, const real* image, Py_ssize_t channels, Py_ssize_t first_row,
     real* target, Py_ssize_t plane_size, bint padded,
@@ -37,8 +50,7 @@ cdef inline void copy_planes(
     `padded` says that the target's padding holds its zeros already: from the image before, say, or because the
     memory is new and cleared. Then only the image itself is written.
     """
-    cdef Py_ssize_t c, f, i, j, source_row, low, high, start
-    cdef int count
+    cdef Py_ssize_t c, f, i, source_row, low, high, start
     cdef const real* source
     cdef real* row
     for f in range(planes.phases):
@@ -64,12 +76,5 @@ cdef inline void copy_planes(
                 if not padded:
                     memset(row, 0, low * sizeof(real))
                     memset(row + high, 0, (planes.pitch - high) * sizeof(real))
-                if planes.stride_w == 1:
-                    vcopy(row + low, source + low, high - low)
-                else:
-                    j = low
-                    while j < high:
-                        count = <int>min(<Py_ssize_t>LANES, high - j)
-                        vstore_some(row + j, vload_strided(source + j * planes.stride_w, planes.stride_w, count), count)
-                        j += LANES
+                copy_strided(row + low, source + low * planes.stride_w, high - low, planes.stride_w)
                 row += planes.pitch

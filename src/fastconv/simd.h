@@ -353,17 +353,21 @@ static inline void vstore_some(real *p, vreal v, int n)
         vstore_partial(p, v, n);
 }
 
-/* Transpose a block of at most LANES x LANES elements in memory: target[j][i] = source[i][j]. */
-static inline void vtranspose_block(const real *source, ptrdiff_t source_row, int rows, int columns, real *target,
-                                    ptrdiff_t target_row)
+/* target[k*step + n] = rows[n*pitch + k] for n < count and k < columns, each at most LANES. */
+static inline void vtranspose_part(const real *rows, ptrdiff_t pitch, int count, int columns, real *target,
+                                   ptrdiff_t step)
 {
+    if (count == LANES && columns == LANES) {
+        vtranspose_block(rows, pitch, target, step);
+        return;
+    }
     vreal v[LANES];
-    for (int i = 0; i < LANES; i++)
-        v[i] = i < rows ? vload_some(source + i * source_row, columns) : (vreal){0};
+    for (int n = 0; n < LANES; n++)
+        v[n] = n < count ? vload_some(rows + n * pitch, columns) : (vreal){0};
     vtranspose(v);
-    for (int i = 0; i < LANES; i++)
-        if (i < columns)
-            vstore_some(target + i * target_row, v[i], rows);
+    for (int k = 0; k < LANES; k++)
+        if (k < columns)
+            vstore_some(target + k * step, v[k], count);
 }
 
 /* memcpy for rows that are mostly a few vectors long, without the call. */
@@ -374,6 +378,14 @@ static inline void vcopy(real *target, const real *source, ptrdiff_t count)
         vstore(target + i, vload(source + i));
     if (i < count)
         vstore_partial(target + i, vload_partial(source + i, (int)(count - i)), (int)(count - i));
+}
+
+/* Ask for the cache lines of count elements, to write them later. */
+static inline void vprefetch(const real *p, ptrdiff_t count)
+{
+    for (ptrdiff_t i = 0; i < count; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
+        __builtin_prefetch(p + i, 1);
+    __builtin_prefetch(p + count - 1, 1);
 }
 
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */
@@ -417,6 +429,32 @@ static inline void vstore_pairs(real *p, vreal first, vreal second, int n)
     } else {
         vstore_partial(p, low, 2 * n);
     }
+}
+
+
+/* The first n lanes to p[0], p[stride], ...: touches nothing between or past them. */
+static inline void vstore_strided(real *p, vreal v, ptrdiff_t stride, int n)
+{
+    if (stride == 1) {
+        vstore_some(p, v, n);
+        return;
+    }
+#if defined(__AVX512F__)
+    if (stride == 2) {
+        const unsigned every_second = 0x55555555u & (unsigned)((1ull << (2 * n)) - 1);
+        const vreal lower = vlower_in_turn(v, v), upper = vupper_in_turn(v, v);
+#if defined(FASTCONV_DOUBLE)
+        _mm512_mask_storeu_pd(p, (__mmask8)every_second, (__m512d)lower);
+        _mm512_mask_storeu_pd(p + LANES, (__mmask8)(every_second >> LANES), (__m512d)upper);
+#else
+        _mm512_mask_storeu_ps(p, (__mmask16)every_second, (__m512)lower);
+        _mm512_mask_storeu_ps(p + LANES, (__mmask16)(every_second >> LANES), (__m512)upper);
+#endif
+        return;
+    }
+#endif
+    for (int i = 0; i < n; i++)
+        p[i * stride] = v[i];
 }
 
 /* Lanes where `best` stays before `value`: NaN is larger than every number, and of equals the first stays. */

@@ -35,13 +35,13 @@ cdef extern from "simd.h" nogil:
     vreal vset(real s) noexcept
     vreal vload_partial(const real* p, int n) noexcept
     void vstore_partial(real* p, vreal v, int n) noexcept
-    void vtranspose_block(
-        const real* source, Py_ssize_t source_row, int rows, int columns, real* target, Py_ssize_t target_row,
-    ) noexcept
     void vcopy(real* target, const real* source, Py_ssize_t count) noexcept
     vreal vload_strided(const real* p, Py_ssize_t stride, int n) noexcept
     void vtranspose(vreal* v) noexcept
     void vtranspose_block(const real* rows, Py_ssize_t pitch, real* target, Py_ssize_t step) noexcept
+    void vtranspose_part(
+        const real* rows, Py_ssize_t pitch, int count, int columns, real* target, Py_ssize_t step,
+    ) noexcept
     vreal vload_padded(const real* p, int n, real rest) noexcept
     real vmax(vreal v) noexcept
     vreal vfirst(vreal v, int n) noexcept
@@ -50,6 +50,8 @@ cdef extern from "simd.h" nogil:
     void vstore_pairs(real* p, vreal first, vreal second, int n) noexcept
     vreal vmaximum(vreal a, vreal b) noexcept
     vreal vkeep(vint mask, vreal v) noexcept
+    void vprefetch(const real* p, Py_ssize_t count) noexcept
+    void vstore_strided(real* p, vreal v, Py_ssize_t stride, int n) noexcept
     vreal vload_some(const real* p, int n) noexcept
     void vstore_some(real* p, vreal v, int n) noexcept
     vreal vselect(vint mask, vreal yes, vreal no) noexcept

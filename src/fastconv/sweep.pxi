@@ -145,26 +145,27 @@ cdef void pack_weight(
             packed += s.rows
 
 
+cdef inline void store_run(const Sweep* s, const real* source, real* target, Py_ssize_t length) noexcept nogil:
+    """Activate and store neighbours of one row of pixels."""
+    cdef Py_ssize_t v = 0
+    cdef int n
+    while v < length:
+        n = <int>min(<Py_ssize_t>LANES, length - v)
+        vstore_strided(
+            target + v * s.target_column, vactivate(vload(source + v), s.activation, s.slope), s.target_column, n
+        )
+        v += LANES
+
+
 cdef inline void store_row(
     const Sweep* s, const real* source, Py_ssize_t count, real* target, Py_ssize_t row, Py_ssize_t column,
     Py_ssize_t length,
 ) noexcept nogil:
-    """Activate and store neighbours of one row of pixels, for every output channel of a block."""
-    cdef Py_ssize_t i, v
+    """Neighbours of one row of pixels, for every output channel of a block."""
+    cdef Py_ssize_t i
     cdef real* destination = target + row * s.target_row + column * s.target_column
     for i in range(count):
-        v = 0
-        if s.target_column == 1:
-            while v + LANES <= length:
-                vstore(destination + v, vactivate(vload(source + v), s.activation, s.slope))
-                v += LANES
-            if v < length:
-                vstore_partial(
-                    destination + v, vactivate(vload(source + v), s.activation, s.slope), <int>(length - v)
-                )
-        else:
-            for v in range(length):
-                destination[v * s.target_column] = source[v]
+        store_run(s, source, destination, length)
         source += s.sums_row
         destination += s.target_plane
 
@@ -292,17 +293,30 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
         c += channels
 
 
+include "panel.pxi"
+
+
 cdef int run_sweep(
     Sweep* s, const real* weight, Py_ssize_t output_step, Py_ssize_t channel_step, Py_ssize_t group_step,
     const real* bias, int threads,
 ) noexcept nogil:
     """Plan, pack, and run every task; -1 where memory is short."""
+    cdef Panel panel
     cdef Py_ssize_t tasks, task, block, depth, packed_size, init_size, thread_size, position, c, t
     cdef double work
     cdef int team
     cdef void* memory
     if plan_sweep(s) != 0:
         return -1
+    panel.s = s
+    plan_panel(&panel)
+    if panel_pays(&panel):
+        panel.weight = weight
+        panel.output_step = output_step
+        panel.channel_step = channel_step
+        panel.group_step = group_step
+        panel.bias = bias
+        return run_panel(&panel, threads)
     depth = s.channels * s.tap_count
     tasks = s.images * s.groups * s.bands * s.parts
     work = <double>s.images * s.groups * s.outputs * depth * s.grid_h * s.grid_w

@@ -35,7 +35,7 @@ from fastconv.matmul cimport run_panels
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, aligned, real, vactivate, vload, vload_partial, vreal, vset, vstore,
-    vstore_partial, vstore_some, vsum, vtranspose, whole_vectors,
+    vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block, whole_vectors,
 )
 from fastconv.tile cimport DEPTH
 
@@ -128,15 +128,14 @@ cdef void channels_last(
         while j < covered:
             source = image + row * width + j
             if channels == LANES and j + LANES <= covered:
-                for c in range(LANES):
-                    v[c] = vload(source + c * size)
+                vtranspose_block(source, size, target + j * LANES, LANES)
             else:
                 count = <int>min(<Py_ssize_t>LANES, covered - j)
                 for c in range(LANES):
                     v[c] = vload_partial(source + min(c, channels - 1) * size, count)
-            vtranspose(v)
-            for c in range(LANES):
-                vstore(target + (j + c) * LANES, v[c])
+                vtranspose(v)
+                for c in range(LANES):
+                    vstore(target + (j + c) * LANES, v[c])
             j += LANES
         memset(target + covered * LANES, 0, (pitch - left - covered) * LANES * sizeof(real))
 
@@ -216,9 +215,9 @@ cdef void transform_gradient(
 
 cdef vreal transform_output(
     const real* m, Py_ssize_t tile_step, Py_ssize_t product_step, Py_ssize_t rows, Py_ssize_t columns, vreal bias,
-    real* pixels, Py_ssize_t pitch,
+    int activation, real slope, real* pixels, Py_ssize_t pitch,
 ) noexcept nogil:
-    """A^T m A + bias of every tile, one vector of outputs; a sum that is zero where all of them are finite."""
+    """Activation of A^T m A + bias, one vector of outputs; a sum that is zero where A^T m A + bias is finite."""
     cdef vreal[4] even
     cdef vreal[4] odd
     cdef vreal a, b, c, d, finite = vset(0)
@@ -240,10 +239,10 @@ cdef vreal transform_output(
             c = odd[0] + odd[1] + odd[2] + bias
             d = odd[1] - odd[2] + odd[3] + bias
             finite = finite + a * <real>0 + b * <real>0 + c * <real>0 + d * <real>0
-            vstore(pixel, a)
-            vstore(pixel + LANES, b)
-            vstore(pixel + row, c)
-            vstore(pixel + row + LANES, d)
+            vstore(pixel, vactivate(a, activation, slope))
+            vstore(pixel + LANES, vactivate(b, activation, slope))
+            vstore(pixel + row, vactivate(c, activation, slope))
+            vstore(pixel + row + LANES, vactivate(d, activation, slope))
             pixel += 2 * LANES
             m += tile_step
     return finite
@@ -251,30 +250,32 @@ cdef vreal transform_output(
 
 cdef void store_rows(
     const real* pixels, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width, real* target, int count,
-    Py_ssize_t plane, int activation, real slope,
+    Py_ssize_t plane,
 ) noexcept nogil:
-    """Activate and store rows of [row][column][lane] as `count` planes."""
+    """Store rows of [row][column][lane] as `count` planes."""
     cdef vreal[LANES_MAX] v
     cdef Py_ssize_t i, j
+    cdef const real* source
     cdef real* destination
     cdef int c, length
     for i in range(rows):
         j = 0
         while j < width:
-            for c in range(LANES):
-                v[c] = vactivate(vload(pixels + (i * pitch + j + c) * LANES), activation, slope)
-            vtranspose(v)
+            source = pixels + (i * pitch + j) * LANES
             destination = target + i * width + j
             length = <int>min(<Py_ssize_t>LANES, width - j)
             if count == LANES and length == LANES:
-                for c in range(LANES):
-                    vstore(destination + c * plane, v[c])
-            elif count == LANES:
-                for c in range(LANES):
-                    vstore_partial(destination + c * plane, v[c], length)
+                vtranspose_block(source, LANES, destination, plane)
             else:
-                for c in range(count):
-                    vstore_some(destination + c * plane, v[c], length)
+                for c in range(LANES):
+                    v[c] = vload(source + c * LANES)
+                vtranspose(v)
+                if count == LANES:
+                    for c in range(LANES):
+                        vstore_partial(destination + c * plane, v[c], length)
+                else:
+                    for c in range(count):
+                        vstore_some(destination + c * plane, v[c], length)
             j += LANES
 
 
@@ -412,13 +413,13 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
                 rows = min(plan.tile_rows - i, last - row)
                 if vsum(transform_output(
                     m + (row - first) * plan.tile_columns * width + lane, width, m_product, rows, plan.tile_columns,
-                    bias, pixels, plan.pitch,
+                    bias, w.activation, w.slope, pixels, plan.pitch,
                 )) != 0:
                     w.not_finite[image] = 1
                 store_rows(
                     pixels, plan.pitch, min(2 * rows, plan.out_height - 2 * i), plan.out_width,
                     w.y + (image * plan.out_channels + k + lane) * out_plane + 2 * i * plan.out_width, <int>count,
-                    out_plane, w.activation, w.slope,
+                    out_plane,
                 )
                 row += rows
             lane += LANES
