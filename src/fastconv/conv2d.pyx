@@ -22,10 +22,10 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes, copy_strided
+from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vload_strided, vprefetch, vreal, vset, vstore_some, vstore_strided, vsum,
+    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore_strided, vsum,
     vtranspose_part, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
