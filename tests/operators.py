@@ -361,6 +361,7 @@ DENSE = [
     dense(5, 1, 1),
     dense(0, 4, 3),
     dense(4, 0, 3),
+    dense(9, 0, 21),
     dense(4, 0, 3, bias=False),
     dense(7, 33, 17, bias=False),
     *(

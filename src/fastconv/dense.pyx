@@ -122,9 +122,8 @@ cdef void copy_panel(
     const real* source, Py_ssize_t source_step, Py_ssize_t depth, Py_ssize_t width, real* target, int vectors,
 ) noexcept nogil:
     """A panel with zeros after its last column."""
-    cdef Py_ssize_t p
     cdef int j
-    for p in range(depth):
+    for _ in range(depth):
         for j in range(vectors):
             vstore(target + j * LANES, vload_some(source + j * LANES, <int>min(<Py_ssize_t>LANES, width - j * LANES)))
         source += source_step
@@ -329,7 +328,12 @@ cdef int forward_kernel(const Forward* f, int threads) noexcept nogil:
     cdef bint weights = f.outputs <= TOGETHER and (
         f.images * ceil_div(f.outputs, LANES) + f.outputs <= f.outputs * ceil_div(f.images, LANES) + f.images
     )
-    if f.images <= DOT_COLUMNS or f.inputs == 0:
+    if f.inputs == 0:
+        memset(f.y, 0, f.images * f.outputs * sizeof(real))
+        for n in range(f.images):
+            finish(f, n, 0, f.outputs)
+        return 0
+    if f.images <= DOT_COLUMNS:
         # Whole vectors of outputs, so that no two tasks share one.
         block = ceil_div(ceil_div(f.outputs, LANES), 16) * LANES
         blocks = ceil_div(f.outputs, block)

@@ -146,7 +146,7 @@ cdef inline void combine_rows(
 ) noexcept nogil:
     """The line of one row of outputs: each of its columns combined over the rows of taps in the image."""
     cdef Py_ssize_t i = max(0, -g.first_column), end = max(i, min(g.row_size, g.width - g.first_column))
-    cdef Py_ssize_t first, last, r, step = g.dilation_h * g.width
+    cdef Py_ssize_t first, last, step = g.dilation_h * g.width
     cdef const real* source
     cdef vreal value
     cdef int count
@@ -157,12 +157,12 @@ cdef inline void combine_rows(
         source = x + i
         value = vset(-INFINITY if largest else 0)
         if count == LANES:
-            for r in range(first, last):
+            for _ in range(first, last):
                 value = combined(largest, value, vload(source))
                 source += step
             vstore(line + i, value)
         else:
-            for r in range(first, last):
+            for _ in range(first, last):
                 value = combined(largest, value, vload_some(source, count))
                 source += step
             vstore_some(line + i, value, count)

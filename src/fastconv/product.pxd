@@ -35,12 +35,11 @@ cdef inline void product(
     cdef vreal row[8]
     cdef vreal sums
     cdef real weight
-    cdef Py_ssize_t p
     cdef int i, j
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
-    for p in range(depth):
+    for _ in range(depth):
         for j in range(vectors):
             row[j] = vload(b + j * LANES)
         for i in range(rows):
