@@ -75,8 +75,10 @@ def test_every_plan_is_found_for_its_own_arguments() -> None:
         plans.keep(number, *arguments)
     for number, arguments in enumerate(DIFFERENT):
         assert plans.find(*arguments) == number, arguments
-    plans.forget()
+    _call.forget()
     assert all(plans.find(*arguments) is None for arguments in DIFFERENT)
+    plans.keep("new", 1)
+    assert [plans.find(*arguments) for arguments in DIFFERENT if plans.find(*arguments) is not None] == ["new"]
 
 
 class Number(int):

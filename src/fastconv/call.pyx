@@ -134,6 +134,9 @@ cdef bint describe(Key* key, tuple values):
     return True
 
 
+cdef Py_ssize_t generation_now = 0
+
+
 cdef bytes key_of(tuple values):
     """What the values are, as bytes; None where one is not plain."""
     cdef Key key
@@ -151,6 +154,7 @@ cdef class Plans:
     """
 
     cdef dict plans
+    cdef Py_ssize_t made_in     # the generation of the plans
 
     def __cinit__(self):
         self.plans = {}
@@ -158,19 +162,27 @@ cdef class Plans:
     def find(self, *arguments):
         """The plan of an earlier call with arguments like these, or None."""
         cdef bytes key = key_of(arguments)
-        return None if key is None else self.plans.get(key)
+        return None if key is None or self.made_in != generation_now else self.plans.get(key)
 
     def keep(self, plan, *arguments):
         """Remember a plan for arguments like these, if they are plain."""
         cdef bytes key = key_of(arguments)
         if key is not None:
-            if len(self.plans) >= KEPT_PLANS:
+            if len(self.plans) >= KEPT_PLANS or self.made_in != generation_now:
                 self.plans.clear()
+                self.made_in = generation_now
             self.plans[key] = plan
 
-    def forget(self):
-        """Forget all plans, after a change of what they rest on."""
-        self.plans.clear()
+
+def forget():
+    """Forget all plans, and let no recording hold, after a change of what they rest on."""
+    global generation_now
+    generation_now += 1
+
+
+def generation():
+    """How often all plans were forgotten."""
+    return generation_now
 
 
 cdef bint overlap(a, b):
