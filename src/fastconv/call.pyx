@@ -134,9 +134,6 @@ cdef bint describe(Key* key, tuple values):
     return True
 
 
-cdef Py_ssize_t generation_now = 0
-
-
 cdef bytes key_of(tuple values):
     """What the values are, as bytes; None where one is not plain."""
     cdef Key key
@@ -144,6 +141,9 @@ cdef bytes key_of(tuple values):
     if not describe(&key, values):
         return None
     return PyBytes_FromStringAndSize(<const char*>key.numbers, key.count * sizeof(int64_t))
+
+
+cdef Py_ssize_t generation_now = 0
 
 
 @cython.final
@@ -186,8 +186,10 @@ def generation():
 
 
 cdef bint overlap(a, b):
-    cdef intptr_t begin = <intptr_t>cnp.PyArray_DATA(a), start = <intptr_t>cnp.PyArray_DATA(b)
-    return begin < start + cnp.PyArray_NBYTES(b) and start < begin + cnp.PyArray_NBYTES(a)
+    """Whether two C-contiguous arrays share a byte."""
+    cdef intptr_t first = <intptr_t>cnp.PyArray_DATA(a), second = <intptr_t>cnp.PyArray_DATA(b)
+    cdef Py_ssize_t size = cnp.PyArray_NBYTES(a), other_size = cnp.PyArray_NBYTES(b)
+    return size > 0 and other_size > 0 and first < second + other_size and second < first + size
 
 
 def fits(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs not None):
