@@ -75,8 +75,10 @@ def test_every_plan_is_found_for_its_own_arguments() -> None:
         plans.keep(number, *arguments)
     for number, arguments in enumerate(DIFFERENT):
         assert plans.find(*arguments) == number, arguments
-    plans.forget()
+    _call.forget()
     assert all(plans.find(*arguments) is None for arguments in DIFFERENT)
+    plans.keep("new", 1)
+    assert [plans.find(*arguments) for arguments in DIFFERENT if plans.find(*arguments) is not None] == ["new"]
 
 
 class Number(int):
@@ -138,7 +140,8 @@ def test_fits() -> None:
     assert _call.fits(out, shape, FLOAT32, (block[6:], None, array(2, 3)))
     for other in (block, block[5:], block[:1], out):
         assert not _call.fits(out, shape, FLOAT32, (None, other))
-    assert _call.fits(block[:0], (0,), FLOAT32, (block,))
+    assert _call.fits(block[5:5], (0,), FLOAT32, (block,))
+    assert _call.fits(block, (20,), FLOAT32, (block[5:5],))
     for wrong in (None, [1], array(3, 2), array(6), array(2, 3, dtype=np.float64), read_only(2, 3), np.ma.array(out)):
         assert not _call.fits(wrong, shape, FLOAT32, ())
     for layout in LAYOUTS:

@@ -96,6 +96,10 @@ def test_gradients_are_filled_and_masked(operator: str) -> None:
     filled = backward(grad, *arrays[:2], **row.options, out=outs)
     assert all(got is out for got, out in zip(filled, outs, strict=True))
     assert_same_bits(outs, every)
+    odd = [None, outs[1].view(np.memmap), outs[2]]  # a list, a subclass, and one left out
+    filled = backward(grad, *arrays[:2], **row.options, out=odd)
+    assert all(got is out for got, out in zip(filled[1:], odd[1:], strict=True))
+    assert_same_bits(filled, every)
 
 
 @pytest.mark.parametrize("operator", ["relu", "leaky_relu", "sigmoid", "tanh", "softmax"])

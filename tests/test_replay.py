@@ -12,7 +12,7 @@ import pytest
 from checks import assert_same_bits
 
 import fastconv as fc
-from fastconv import layers
+from fastconv import _call, layers
 from fastconv.layers import replay
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -114,6 +114,7 @@ CHANGES = [
     train,
     write_in_place,
     set_activation,
+    lambda model: _call.forget(),
     lambda model: model.add(fc.Dense(3)),
     lambda model: model.layers.append(layers.ReLU()),
     lambda model: model.layers.pop(),
@@ -210,6 +211,18 @@ def test_recordings_are_bounded() -> None:
     for count in range(1, 3 * replay.KEPT):
         model(images(0, count, 2, 8, 8))
     assert len(model._replays._kept) <= replay.KEPT
+
+
+def test_forgetting_plans_forgets_recordings() -> None:
+    model, x = small(), images(0, 1, 2, 8, 8)
+    model(x)
+    (before,) = model._replays._kept.values()
+    model(x)
+    assert [*model._replays._kept.values()] == [before]
+    _call.forget()
+    assert not before.is_current()
+    model(x)
+    assert [*model._replays._kept.values()] != [before]
 
 
 def test_num_threads_holds() -> None:

@@ -20,7 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._native import call
-from fastconv._native.call import Arena, Plans, Tape, are_labels, fits, not_a_kernel, recording, results, run
+from fastconv._native.call import (
+    Arena,
+    Plans,
+    Tape,
+    are_labels,
+    fits,
+    forget,
+    generation,
+    not_a_kernel,
+    recording,
+    results,
+    run,
+)
 
 __all__ = [
     "Arena",
@@ -29,6 +41,8 @@ __all__ = [
     "are_labels",
     "empty",
     "fits",
+    "forget",
+    "generation",
     "not_a_kernel",
     "nothing",
     "recording",

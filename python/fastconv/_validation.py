@@ -150,7 +150,10 @@ def outs(
         for want, target, shape in zip(wants, given, shapes, strict=True):
             wanted = want and target is not None
             checked.append(out(target, shape, dtype, (*inputs, *checked)) if wanted else None)
-        targets = _call.results(tuple(checked), wants, shapes, dtype, inputs)
+        targets = tuple(
+            _call.empty(shape, dtype) if want and target is None else target
+            for want, target, shape in zip(wants, checked, shapes, strict=True)
+        )
     return targets
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import ops
-from ._call import empty
+from ._call import are_labels, empty
 from ._config import Configurable, by_name
 from ._validation import Array
 
@@ -279,6 +279,8 @@ class SparseCategoricalCrossentropy(CrossEntropy):
         """Check that targets are labels 0 .. classes - 1 and convert them to int64."""
         _check_classes(shape, "sparse_categorical_crossentropy")
         samples, classes = shape
+        if are_labels(y, samples, classes):
+            return y
         if y.shape == shape and classes > 1:
             raise ValueError(
                 f"expected y of shape ({samples},) with integer labels; received {y.shape}: "

@@ -143,6 +143,9 @@ cdef bytes key_of(tuple values):
     return PyBytes_FromStringAndSize(<const char*>key.numbers, key.count * sizeof(int64_t))
 
 
+cdef Py_ssize_t generation_now = 0
+
+
 @cython.final
 cdef class Plans:
     """What the checks of one operator settled, by the arguments of the call.
@@ -151,6 +154,7 @@ cdef class Plans:
     """
 
     cdef dict plans
+    cdef Py_ssize_t made_in     # the generation of the plans
 
     def __cinit__(self):
         self.plans = {}
@@ -158,24 +162,34 @@ cdef class Plans:
     def find(self, *arguments):
         """The plan of an earlier call with arguments like these, or None."""
         cdef bytes key = key_of(arguments)
-        return None if key is None else self.plans.get(key)
+        return None if key is None or self.made_in != generation_now else self.plans.get(key)
 
     def keep(self, plan, *arguments):
         """Remember a plan for arguments like these, if they are plain."""
         cdef bytes key = key_of(arguments)
         if key is not None:
-            if len(self.plans) >= KEPT_PLANS:
+            if len(self.plans) >= KEPT_PLANS or self.made_in != generation_now:
                 self.plans.clear()
+                self.made_in = generation_now
             self.plans[key] = plan
 
-    def forget(self):
-        """Forget all plans, after a change of what they rest on."""
-        self.plans.clear()
+
+def forget():
+    """Forget all plans, and let no recording hold, after a change of what they rest on."""
+    global generation_now
+    generation_now += 1
+
+
+def generation():
+    """How often all plans were forgotten."""
+    return generation_now
 
 
 cdef bint overlap(a, b):
-    cdef intptr_t begin = <intptr_t>cnp.PyArray_DATA(a), start = <intptr_t>cnp.PyArray_DATA(b)
-    return begin < start + cnp.PyArray_NBYTES(b) and start < begin + cnp.PyArray_NBYTES(a)
+    """Whether two C-contiguous arrays share a byte."""
+    cdef intptr_t first = <intptr_t>cnp.PyArray_DATA(a), second = <intptr_t>cnp.PyArray_DATA(b)
+    cdef Py_ssize_t size = cnp.PyArray_NBYTES(a), other_size = cnp.PyArray_NBYTES(b)
+    return size > 0 and other_size > 0 and first < second + other_size and second < first + size
 
 
 def fits(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs not None):

@@ -4,9 +4,9 @@ A pass of LeNet over one image is seven kernels of about a microsecond, and as m
 pass over a batch of a new shape is recorded: its kernels, and the arrays that they read and write. The next one
 copies its input into the recorded one and runs those kernels again, on the same arrays.
 
-What was recorded holds until an attribute of any layer or parameter is set; numbers written in place are read where
-they lie. Only layers that say `only_kernels` are recorded: their inference is kernels and views, whatever the
-numbers. A recording serves one call at a time, so threads that share a model make one each.
+What was recorded holds until an attribute of any layer or parameter is set, or all plans are forgotten; numbers
+written in place are read where they lie. Only layers that say `only_kernels` are recorded: their inference is kernels
+and views, whatever the numbers. A recording serves one call at a time, so threads that share a model make one each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._call import Tape, recording
+from .._call import Tape, generation, recording
 from .._threads import get_num_threads
 from .._validation import Array
 
@@ -58,7 +58,7 @@ class Replay:
     """One pass, and its recording if it can have one."""
 
     def __init__(self, stack: Pass, x: Array) -> None:
-        self._version = _version
+        self._version, self._generation = _version, generation()
         self._stack = stack
         self._lists: list[tuple[list[Any], list[Any]]] = []
         self._calls: list[Any] | None = None
@@ -71,7 +71,8 @@ class Replay:
 
     def is_current(self) -> bool:
         """Return whether a pass would still make the same calls."""
-        return self._version == _version and all(now == then for now, then in self._lists)
+        unchanged = self._version == _version and self._generation == generation()
+        return unchanged and all(now == then for now, then in self._lists)
 
     def __call__(self, x: Array) -> Array:
         """Return the output for `x`, of the recorded shape."""
