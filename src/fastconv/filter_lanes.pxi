@@ -11,6 +11,7 @@ cdef struct FilterLanes:
     const real* x
     const real* grad_y
     real* target                # parts x weight
+    bint swapped                # x and grad_y have changed places: see filter_lanes_kernel
     Py_ssize_t weight_size
     Py_ssize_t tap_count
     Py_ssize_t* offset          # of each (channel of a chunk, tap) in the planes
@@ -171,12 +172,10 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
     cdef const real* planes = workspace
     cdef real* panel = workspace + w.planes_size
     cdef real* sums = panel + w.panel_size
-    cdef real* target = (
-        w.target + part * w.weight_size + (group * g.out_channels + first_filter) * depth
-        + first_channel * w.tap_count
-    )
+    cdef real* target = w.target + part * w.weight_size + group * g.out_channels * depth
+    cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(real) // g.stride_w)
     cdef Slab slab, ahead
-    cdef Py_ssize_t n, p, length, ahead_first, ahead_length, tile, b, i, v
+    cdef Py_ssize_t n, p, length, ahead_first, ahead_length, tile, b, i, v, q
     memset(sums, 0, count * w.filters * sizeof(real))
     for n in range(part * w.slabs // w.parts, last_slab):
         slab = slab_at(w, n, group, first_channel, first_filter)
@@ -208,6 +207,12 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                         w, &ahead, tile * filters // tiles, (tile + 1) * filters // tiles, ahead_first, ahead_length
                     )
                     tile += 1
+                    if w.in_place and w.tap_count == 1 and v == 0:  # and what the next tile reads where it lies
+                        for b in range(i + row_step, min(i + 2 * row_step, count)):
+                            q = 0
+                            while q < length:
+                                vprefetch(planes + w.offset[b] + w.pixel[p + q], 1)
+                                q += line
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
                         planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
@@ -216,20 +221,30 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                     i += row_step
                 v += w.vectors
             p += length
+    if w.swapped:
+        for i in range(count):
+            vcopy(target + (first_channel + i) * g.out_channels + first_filter, sums + i * w.filters, filters)
+        return
     # Along the rows of the result: it is larger than any cache where images are small.
     for v in range(vectors):
         i = 0
         while i < count:
             vtranspose(
                 sums + i * w.filters + v * LANES, w.filters, <int>min(<Py_ssize_t>LANES, count - i),
-                <int>min(<Py_ssize_t>LANES, filters - v * LANES), target + v * LANES * depth + i, depth,
+                <int>min(<Py_ssize_t>LANES, filters - v * LANES),
+                target + (first_filter + v * LANES) * depth + first_channel * w.tap_count + i, depth,
             )
             i += LANES
 
 
 cdef int filter_lanes_kernel(
-    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
+    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, bint swapped, int threads,
 ) noexcept nogil:
+    """Sum into grad_weight; `swapped` asks for the result of a 1x1 kernel with its two channel axes exchanged.
+
+    The gradient of a 1x1 convolution is a product of matrices: with x in the place of grad_y, and grad_y in that of x,
+    it is x that is transposed. That is the better way where x has fewer channels.
+    """
     cdef FilterLanes w
     cdef Py_ssize_t tasks, task, c, t, p, thread_size, slab_pixels, only_phase = 0
     cdef real* workspace
@@ -238,6 +253,7 @@ cdef int filter_lanes_kernel(
     w.g = g
     w.x = x
     w.grad_y = grad_y
+    w.swapped = swapped
     w.tap_count = g.kernel_h * g.kernel_w
     w.weight_size = g.groups * g.out_channels * g.in_channels * w.tap_count
     w.planes.phases = 1
