@@ -22,8 +22,8 @@ KERNELS = Path(__file__).parent.parent / "src" / "fastconv"
 # From the bottom up. A module imports from the levels below its own; on one level none knows another.
 LEVELS = [
     {"_native", "_config", "_npz", "_shapes", "reference"},
-    {"_algorithm", "_call", "_dispatch", "_idx"},
-    {"_validation"},
+    {"_call", "_dispatch", "_idx"},
+    {"_algorithm", "_validation"},
     {"_threads", "data"},
     {"ops"},
     {"initializers", "losses", "optimizers"},

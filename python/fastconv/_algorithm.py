@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from fastconv import _call
 from fastconv._shapes import Geometry
 
 ALGORITHMS = ("auto", "direct", "winograd")
@@ -69,6 +70,7 @@ def set_algorithm(algorithm: str) -> None:
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {choices}; received {algorithm!r}")
     _algorithm = algorithm
+    _call.forget()
     takes_winograd.cache_clear()
 
 

@@ -22,11 +22,11 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes
+from fastconv.plane cimport Planes, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vreal, vset, vstore_strided, vsum,
-    vtranspose_part, whole_vectors,
+    aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore_strided,
+    vsum, vtranspose_part, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 
@@ -247,13 +247,27 @@ include "pixel_lanes.pxi"
 include "filter_lanes.pxi"
 
 
+cdef inline bint fills_vectors(Py_ssize_t count) noexcept nogil:
+    """Whether so many lanes leave few of their vectors' empty."""
+    return 5 * whole_vectors(count) <= 8 * count
+
+
 cdef int backward_weight_kernel(
     const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
 ) noexcept nogil:
     """Lanes are filters where those nearly fill whole vectors, else pixels."""
-    if 5 * whole_vectors(g.out_channels) <= 8 * g.out_channels:
-        return filter_lanes_kernel(g, grad_y, x, grad_weight, threads)
-    return pixel_lanes_kernel(g, grad_y, x, grad_weight, threads)
+    cdef Geometry other
+    if not fills_vectors(g.out_channels):
+        return pixel_lanes_kernel(g, grad_y, x, grad_weight, threads)
+    if (
+        g.kernel_h * g.kernel_w == 1 and g.out_height == g.height and g.out_width == g.width
+        and g.top == 0 and g.left == 0 and g.in_channels < g.out_channels and fills_vectors(g.in_channels)
+    ):
+        other = g[0]
+        other.in_channels = g.out_channels
+        other.out_channels = g.in_channels
+        return filter_lanes_kernel(&other, x, grad_y, grad_weight, True, threads)
+    return filter_lanes_kernel(g, grad_y, x, grad_weight, False, threads)
 
 
 # ---- gradient of the bias -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ cdef struct FilterLanes:
     const real* x
     const real* grad_y
     real* target                # parts x weight
+    bint swapped                # x and grad_y have changed places: see filter_lanes_kernel
     Py_ssize_t weight_size
     Py_ssize_t tap_count
     Py_ssize_t* offset          # of each (channel of a chunk, tap) in the planes
@@ -82,41 +83,74 @@ cdef int plan_filter_lanes(FilterLanes* w) noexcept nogil:
     return 0
 
 
-cdef inline void transpose(
-    const real* source, Py_ssize_t source_row, Py_ssize_t rows, Py_ssize_t columns, real* target, Py_ssize_t target_row,
+cdef struct Slab:
+    Py_ssize_t first_row
+    Py_ssize_t images
+    Py_ssize_t image_pixels     # of each image
+    Py_ssize_t pixels           # of all of them
+    const real* x
+    const real* grad_y
+
+
+cdef inline Slab slab_at(
+    const FilterLanes* w, Py_ssize_t slab, Py_ssize_t group, Py_ssize_t first_channel, Py_ssize_t first_filter,
 ) noexcept nogil:
-    """At most LANES rows, of any length, become so many columns."""
-    cdef Py_ssize_t j = 0
-    while j < columns:
-        vtranspose_part(
-            source + j, source_row, <int>rows, <int>min(<Py_ssize_t>LANES, columns - j), target + j * target_row,
-            target_row,
-        )
-        j += LANES
+    cdef const Geometry* g = w.g
+    cdef Py_ssize_t image = slab // w.bands * w.slab_images
+    cdef Slab found
+    found.images = min(w.slab_images, g.images - image)
+    found.first_row = slab % w.bands * w.band_rows
+    found.image_pixels = min(w.band_rows, g.out_height - found.first_row) * g.out_width
+    found.pixels = found.images * found.image_pixels
+    found.x = w.x + ((image * g.groups + group) * g.in_channels + first_channel) * g.height * g.width
+    found.grad_y = w.grad_y + (
+        ((image * g.groups + group) * g.out_channels + first_filter) * g.out_height + found.first_row
+    ) * g.out_width
+    return found
 
 
 cdef void transpose_gradient(
-    const FilterLanes* w, const real* grad_y, Py_ssize_t filters, Py_ssize_t image_pixels, Py_ssize_t first,
-    Py_ssize_t count, real* panel,
+    const FilterLanes* w, const Slab* slab, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t count, real* panel,
 ) noexcept nogil:
     """Pixels first .. first + count of a slab, as panels of `vectors` vectors of filters a pixel."""
     cdef const Geometry* g = w.g
     cdef Py_ssize_t size = g.out_height * g.out_width, lanes = w.vectors * LANES
-    cdef Py_ssize_t done = 0, image, start, length, f, first_lane, width
+    cdef Py_ssize_t done = 0, image, start, length, f, first_lane, width, j
+    cdef const real* source
     while done < count:
-        image = (first + done) // image_pixels
-        start = (first + done) - image * image_pixels
-        length = min(image_pixels - start, count - done)
+        image = (first + done) // slab.image_pixels
+        start = (first + done) - image * slab.image_pixels
+        length = min(slab.image_pixels - start, count - done)
         f = 0
         while f < filters:
             first_lane = f // lanes * lanes
             width = min(lanes, whole_vectors(filters) - first_lane)
-            transpose(
-                grad_y + (image * g.groups * g.out_channels + f) * size + start, size,
-                min(<Py_ssize_t>LANES, filters - f), length,
-                panel + first_lane * w.block + done * width + f - first_lane, width,
-            )
+            source = slab.grad_y + (image * g.groups * g.out_channels + f) * size + start
+            j = 0
+            while j < length:
+                vtranspose_part(
+                    source + j, size, <int>min(<Py_ssize_t>LANES, filters - f),
+                    <int>min(<Py_ssize_t>LANES, length - j),
+                    panel + first_lane * w.block + (done + j) * width + f - first_lane, width,
+                )
+                j += LANES
             f += LANES
+        done += length
+
+
+cdef inline void prefetch_gradient(
+    const FilterLanes* w, const Slab* slab, Py_ssize_t first_filter, Py_ssize_t last_filter, Py_ssize_t first,
+    Py_ssize_t count,
+) noexcept nogil:
+    """Ask for pixels first .. first + count of some filters, which will be transposed next."""
+    cdef const Geometry* g = w.g
+    cdef Py_ssize_t size = g.out_height * g.out_width, done = 0, image, start, length, f
+    while done < count:
+        image = (first + done) // slab.image_pixels
+        start = (first + done) - image * slab.image_pixels
+        length = min(slab.image_pixels - start, count - done)
+        for f in range(first_filter, last_filter):
+            vprefetch(slab.grad_y + (image * g.groups * g.out_channels + f) * size + start, length)
         done += length
 
 
@@ -129,48 +163,56 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
     cdef Py_ssize_t group = task // (w.parts * w.filter_chunks * w.chunks)
     cdef Py_ssize_t channels = min(w.channels, g.in_channels - first_channel)
     cdef Py_ssize_t filters = min(w.filters, g.out_channels - first_filter)
-    cdef Py_ssize_t image_size = g.height * g.width
     cdef Py_ssize_t depth = g.in_channels * w.tap_count
     cdef Py_ssize_t count = channels * w.tap_count
     cdef Py_ssize_t row_step = ceil_div(count, ceil_div(count, w.rows))
     cdef Py_ssize_t vectors = ceil_div(filters, LANES)
+    cdef Py_ssize_t tiles = ceil_div(vectors, w.vectors) * ceil_div(count, row_step)
+    cdef Py_ssize_t last_slab = (part + 1) * w.slabs // w.parts
     cdef const real* planes = workspace
     cdef real* panel = workspace + w.planes_size
     cdef real* sums = panel + w.panel_size
-    cdef real* target = (
-        w.target + part * w.weight_size + (group * g.out_channels + first_filter) * depth
-        + first_channel * w.tap_count
-    )
-    cdef Py_ssize_t slab, image, images, first_row, image_pixels, pixels, p, length, b, i, v
-    cdef const real* x
-    cdef const real* grad_y
+    cdef real* target = w.target + part * w.weight_size + group * g.out_channels * depth
+    cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(real) // g.stride_w)
+    cdef Slab slab, ahead
+    cdef Py_ssize_t n, p, length, ahead_first, ahead_length, tile, b, i, v, q
     memset(sums, 0, count * w.filters * sizeof(real))
-    for slab in range(part * w.slabs // w.parts, (part + 1) * w.slabs // w.parts):
-        image = slab // w.bands * w.slab_images
-        images = min(w.slab_images, g.images - image)
-        first_row = slab % w.bands * w.band_rows
-        image_pixels = min(w.band_rows, g.out_height - first_row) * g.out_width
-        x = w.x + ((image * g.groups + group) * g.in_channels + first_channel) * image_size
-        grad_y = w.grad_y + (
-            ((image * g.groups + group) * g.out_channels + first_filter) * g.out_height + first_row
-        ) * g.out_width
+    for n in range(part * w.slabs // w.parts, last_slab):
+        slab = slab_at(w, n, group, first_channel, first_filter)
         if w.in_place:
-            planes = x + first_row * g.stride_h * g.width
+            planes = slab.x + slab.first_row * g.stride_h * g.width
         else:
-            for b in range(images):
+            for b in range(slab.images):
                 copy_planes(
-                    &w.planes, x + b * g.groups * g.in_channels * image_size, channels, first_row * g.stride_h,
-                    workspace + b * w.image_step, w.plane_size, w.bands == 1,
+                    &w.planes, slab.x + b * g.groups * g.in_channels * g.height * g.width, channels,
+                    slab.first_row * g.stride_h, workspace + b * w.image_step, w.plane_size, w.bands == 1,
                 )
-        pixels = images * image_pixels
         p = 0
-        while p < pixels:
-            length = min(w.block, pixels - p)
-            transpose_gradient(w, grad_y, filters, image_pixels, p, length, panel)
+        while p < slab.pixels:
+            length = min(w.block, slab.pixels - p)
+            transpose_gradient(w, &slab, filters, p, length, panel)
+            # The block after this one, maybe of the next slab: memory fetches it while this one is multiplied.
+            ahead = slab
+            ahead_first = p + length
+            if ahead_first == slab.pixels and n + 1 < last_slab:
+                ahead = slab_at(w, n + 1, group, first_channel, first_filter)
+                ahead_first = 0
+            ahead_length = min(w.block, ahead.pixels - ahead_first)
+            tile = 0
             v = 0
             while v < vectors:
                 i = 0
                 while i < count:
+                    prefetch_gradient(
+                        w, &ahead, tile * filters // tiles, (tile + 1) * filters // tiles, ahead_first, ahead_length
+                    )
+                    tile += 1
+                    if w.in_place and w.tap_count == 1 and v == 0:  # and what the next tile reads where it lies
+                        for b in range(i + row_step, min(i + 2 * row_step, count)):
+                            q = 0
+                            while q < length:
+                                vprefetch(planes + w.offset[b] + w.pixel[p + q], 1)
+                                q += line
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
                         planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
@@ -179,17 +221,30 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                     i += row_step
                 v += w.vectors
             p += length
-    i = 0
-    while i < count:
-        transpose(
-            sums + i * w.filters, w.filters, min(<Py_ssize_t>LANES, count - i), filters, target + i, depth,
-        )
-        i += LANES
+    if w.swapped:
+        for i in range(count):
+            vcopy(target + (first_channel + i) * g.out_channels + first_filter, sums + i * w.filters, filters)
+        return
+    # Along the rows of the result: it is larger than any cache where images are small.
+    for v in range(vectors):
+        i = 0
+        while i < count:
+            vtranspose_part(
+                sums + i * w.filters + v * LANES, w.filters, <int>min(<Py_ssize_t>LANES, count - i),
+                <int>min(<Py_ssize_t>LANES, filters - v * LANES),
+                target + (first_filter + v * LANES) * depth + first_channel * w.tap_count + i, depth,
+            )
+            i += LANES
 
 
 cdef int filter_lanes_kernel(
-    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
+    const Geometry* g, const real* grad_y, const real* x, real* grad_weight, bint swapped, int threads,
 ) noexcept nogil:
+    """Sum into grad_weight; `swapped` asks for the result of a 1x1 kernel with its two channel axes exchanged.
+
+    The gradient of a 1x1 convolution is a product of matrices: with x in the place of grad_y, and grad_y in that of x,
+    it is x that is transposed. That is the better way where x has fewer channels.
+    """
     cdef FilterLanes w
     cdef Py_ssize_t tasks, task, c, t, p, thread_size, slab_pixels, only_phase = 0
     cdef real* workspace
@@ -198,6 +253,7 @@ cdef int filter_lanes_kernel(
     w.g = g
     w.x = x
     w.grad_y = grad_y
+    w.swapped = swapped
     w.tap_count = g.kernel_h * g.kernel_w
     w.weight_size = g.groups * g.out_channels * g.in_channels * w.tap_count
     w.planes.phases = 1

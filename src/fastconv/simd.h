@@ -380,12 +380,12 @@ static inline void vcopy(real *target, const real *source, ptrdiff_t count)
         vstore_partial(target + i, vload_partial(source + i, (int)(count - i)), (int)(count - i));
 }
 
-/* Ask for the cache lines of count elements, to write them later. */
+/* Ask for the cache lines of count elements ahead of their use: into the second level, the first is full. */
 static inline void vprefetch(const real *p, ptrdiff_t count)
 {
     for (ptrdiff_t i = 0; i < count; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
-        __builtin_prefetch(p + i, 1);
-    __builtin_prefetch(p + count - 1, 1);
+        __builtin_prefetch(p + i, 0, 2);
+    __builtin_prefetch(p + count - 1, 0, 2);
 }
 
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */

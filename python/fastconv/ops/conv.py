@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
-from fastconv._algorithm import get_algorithm, takes_winograd
+from fastconv._algorithm import takes_winograd
 from fastconv._call import Plans, nothing, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
@@ -157,7 +157,7 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]], dtype=float32)
     """
-    plan = _forward.find(get_algorithm(), x, weight, bias, stride, padding, dilation, groups, activation)
+    plan = _forward.find(x, weight, bias, stride, padding, dilation, groups, activation)
     if plan is None:
         x, weight, bias, plan = _plan_forward(x, weight, bias, stride, padding, dilation, groups, activation)
     kernel, numbers, shape, dtype = plan
@@ -200,7 +200,7 @@ def _plan_forward(
     kernel = _choose(x, weight, g, count).forward
     numbers = (*g.stride, g.padding[0][0], g.padding[1][0], *g.dilation, count, code, slope)
     plan = _Forward(kernel, numbers, shape, x.dtype)
-    _forward.keep(plan, get_algorithm(), x, weight, bias, stride, padding, dilation, groups, activation)
+    _forward.keep(plan, x, weight, bias, stride, padding, dilation, groups, activation)
     return x, weight, bias, plan
 
 
@@ -260,7 +260,7 @@ def conv2d_backward(
     >>> grad_bias
     array([4.], dtype=float32)
     """
-    plan = _backward.find(get_algorithm(), grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    plan = _backward.find(grad_output, x, weight, stride, padding, dilation, groups, output_mask)
     if plan is None:
         grad_output, x, weight, plan = _plan_backward(
             grad_output, x, weight, stride, padding, dilation, groups, output_mask
@@ -309,5 +309,5 @@ def _plan_backward(
     shapes = (x.shape, weight.shape, (weight.shape[0],))
     to_bias = _conv2d[x.dtype.char].backward_bias
     plan = _Backward(way.backward_input, way.backward_weight, to_bias, numbers, wants, shapes, x.dtype)
-    _backward.keep(plan, get_algorithm(), grad_output, x, weight, stride, padding, dilation, groups, output_mask)
+    _backward.keep(plan, grad_output, x, weight, stride, padding, dilation, groups, output_mask)
     return grad_output, x, weight, plan
