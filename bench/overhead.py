@@ -20,8 +20,8 @@ import numpy as np
 
 import fastconv
 from bench import environment, report
-from bench.networks import NETWORKS, Batch, Conv, Network, Pool
-from bench.peers import ONNX_IR_VERSION, ONNX_OPSET
+from bench.inference import OnnxRuntimePredictor
+from bench.networks import NETWORKS, Batch
 from bench.report import Column, Row, number
 from bench.timing import QUICK, Effort, interleave
 from bench.trainers import FastconvTrainer
@@ -134,52 +134,6 @@ def measure_call(name: str, call: Call, effort: Effort) -> Row:
     }
 
 
-def onnx_call(network: Network, batch: Batch, threads: int) -> Callable[[], Any]:
-    """Return ONNX Runtime's call of a network with its initial weights; ImportError where it is absent."""
-    onnx: Any = importlib.import_module("onnx")
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    helper = onnx.helper
-    nodes: list[Any] = []
-    initializers: list[Any] = []
-    parameters = iter(network.parameters())
-    flat = False
-
-    def add(kind: str, *inputs: str, **attributes: Any) -> None:
-        source = nodes[-1].output[0] if nodes else "x"
-        nodes.append(helper.make_node(kind, [source, *inputs], [f"y{len(nodes)}"], **attributes))
-
-    for spec in network.layers:
-        if isinstance(spec, Pool):
-            add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
-            continue
-        names = [f"weight{len(nodes)}", f"bias{len(nodes)}"]
-        initializers += [onnx.numpy_helper.from_array(a, n) for a, n in zip(next(parameters), names, strict=True)]
-        if isinstance(spec, Conv):
-            add("Conv", *names, pads=[spec.pad] * 4)
-        else:
-            if not flat:
-                add("Flatten")
-                flat = True
-            add("Gemm", *names, transB=1)
-        if isinstance(spec, Conv) or spec.relu:
-            add("Relu")
-    kind = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("x", kind, batch.x.shape)],
-        [helper.make_tensor_value_info(nodes[-1].output[0], kind, None)],
-        initializers,
-    )
-    opset = [helper.make_opsetid("", ONNX_OPSET)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=ONNX_IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": batch.x})[0]
-
-
 def measure_inference(effort: Effort, threads: int) -> Iterator[Row]:
     """Time LeNet-5 on one image: the model called, its `predict`, and its kernels alone."""
     network = NETWORKS["LeNet-5"]
@@ -190,7 +144,8 @@ def measure_inference(effort: Effort, threads: int) -> Iterator[Row]:
         "model.predict(x)": lambda: model.predict(batch.x),
         "its kernels alone": kernels_of(lambda: model.infer(batch.x)),
     }
-    peer, absent = environment.installed({"onnxruntime": lambda: onnx_call(network, batch, threads)})
+    onnxruntime = {"onnxruntime": lambda: OnnxRuntimePredictor(threads).prepare(network, batch.x)}
+    peer, absent = environment.installed(onnxruntime)
     for name, call in peer.items():
         error = float(np.abs(call() - model(batch.x)).max())
         if not error < 1e-4:

@@ -315,14 +315,6 @@ def test_kernels_of_a_call_are_all_of_it(name: str) -> None:
         assert all(map(np.array_equal, again, filled))
 
 
-def test_onnx_runtime_computes_the_same_network() -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    batch = networks.Batch.random(TINY_NETWORK, 2)
-    expected = trainers.FastconvTrainer.build(TINY_NETWORK)(batch.x)
-    np.testing.assert_allclose(overhead.onnx_call(TINY_NETWORK, batch, 1)(), expected, rtol=0, atol=1e-5)
-
-
 SECOND_STEP = """
 from bench.overhead import page_faults
 from bench.networks import NETWORKS, Batch

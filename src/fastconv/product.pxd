@@ -9,14 +9,16 @@ Contract of `product` (lanes are columns)
     layout: one element is broadcast for `vectors` multiply-adds. Of b whole vectors are read, of c only what is
     written. Each result is one chain over p in rising order, whatever `rows` and `vectors` are.
 
-`rows` and `vectors` are literals at every call, as in `tile`; `run_product` turns run-time sizes into them.
+`rows` and `vectors` are literals at every call, as in `tile`; `run_product` turns run-time sizes into them. Rows of
+`a` are reached from a pointer for every three of them, and the loop takes several p at a time: short sums spend less
+on it.
 """
 
 from fastconv.simd cimport LANES, real, vload, vload_some, vreal, vset, vstore, vstore_some
 from fastconv.tile cimport tile_rows
 
 # Rows of `a` may lie a multiple of 4 KiB apart and then share one set of the first-level cache: its 12 ways hold so
-# many rows and the panel's lines beside them.
+# many rows and the panel's lines beside them. Who lays out `a` himself may take as many as a tile has.
 cdef enum:
     ROWS_MAX = 10
     COLUMNS_MAX = 8             # vectors of columns, of a single row
@@ -31,23 +33,42 @@ cdef inline void product(
     const int rows, const int vectors, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
 ) noexcept nogil:
-    cdef vreal acc[10][8]
+    cdef vreal acc[14][8]
     cdef vreal row[8]
     cdef vreal sums
+    cdef const real* three[5]
     cdef real weight
-    cdef int i, j
+    cdef Py_ssize_t p = 0
+    cdef int i, j, u
+    cdef int unrolled = 2 if vectors <= 2 else 4
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
-    for _ in range(depth):
+    for i in range((rows + 2) // 3):
+        three[i] = a + 3 * i * a_row
+    while p + unrolled <= depth:
+        for u in range(unrolled):
+            for j in range(vectors):
+                row[j] = vload(b + u * b_step + j * LANES)
+            for i in range(rows):
+                weight = three[i // 3][i % 3 * a_row + u * a_step]
+                for j in range(vectors):
+                    acc[i][j] = acc[i][j] + row[j] * weight
+        for i in range((rows + 2) // 3):
+            three[i] += unrolled * a_step
+        b += unrolled * b_step
+        p += unrolled
+    while p < depth:
         for j in range(vectors):
             row[j] = vload(b + j * LANES)
         for i in range(rows):
-            weight = a[i * a_row]
+            weight = three[i // 3][i % 3 * a_row]
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + row[j] * weight
-        a += a_step
+        for i in range((rows + 2) // 3):
+            three[i] += a_step
         b += b_step
+        p += 1
     for i in range(rows):
         for j in range(vectors - 1):
             sums = acc[i][j]
@@ -85,6 +106,14 @@ cdef inline void product_of(
         product(9, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif rows == 10 and tile_rows(vectors) >= 10:
         product(10, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 11 and tile_rows(vectors) >= 11:
+        product(11, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 12 and tile_rows(vectors) >= 12:
+        product(12, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 13 and tile_rows(vectors) >= 13:
+        product(13, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+    elif rows == 14 and tile_rows(vectors) >= 14:
+        product(14, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
 
 
 cdef inline void run_product(

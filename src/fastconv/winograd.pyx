@@ -13,12 +13,12 @@ Convolutional Neural Networks", 2015). With the last rows of B^T and A^T negated
           0 -1  0  1         0    0    1
 
 The way of the data: a block of tile rows is copied channels-last, lanes being channels; the transforms are then sums
-of whole vectors whatever the size of an image, and the 16 products of a block are matrix products (matmul.pxd) over
+of whole vectors whatever the size of an image, and the 16 products of a block are matrix products (product.pxd) over
 channels, or over tiles for the gradient of the weight.
 
     x -> channels_last -> transform_input -> V[product][tile][channel]
     weight -> transform_weight -> U[outputs][product][channel][output]
-    V, U -> run_panels -> M[product][tile][output] -> transform_output -> store_block -> y
+    V, U -> run_products -> M[product][tile][output] -> transform_output -> store_block -> y
 
 A NaN or an infinity in d would reach outputs of the tile that do not depend on it. But it makes every product it
 enters, and so every output it reaches, NaN or infinite: the images in which an output is not finite are named, and
@@ -31,13 +31,13 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from fastconv.matmul cimport run_panels
 from fastconv.parallel cimport team_size
+from fastconv.product cimport run_product
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, aligned, real, vactivate, vload, vload_partial, vreal, vset, vstore,
     vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block, whole_vectors,
 )
-from fastconv.tile cimport DEPTH
+from fastconv.tile cimport DEPTH, tile_rows
 
 cnp.import_array()
 
@@ -45,7 +45,7 @@ cdef enum:
     TAPS = 9
     PRODUCTS = 16
     LANES_MAX = 16
-    BLOCK_ELEMENTS = 131072     # of V, in a block of more tiles than FEW_TILES (512 KiB of float32)
+    BLOCK_ELEMENTS = 131072     # transformed numbers in a block of more than FEW_TILES (512 KiB of float32)
     FEW_TILES = 64              # of a block: the filters are read once for so many
     MANY_TILES = 128
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
@@ -77,16 +77,14 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef void plan_blocks(Plan* w) noexcept nogil:
-    """Cut the tile rows of all images into blocks, from the shape alone."""
+cdef void plan_blocks(Plan* w, Py_ssize_t tile_elements, Py_ssize_t elements) noexcept nogil:
+    """Cut the tile rows of all images into blocks of at most `elements` transformed numbers, from the shape alone."""
     cdef Py_ssize_t rows
-    w.channels = whole_vectors(w.in_channels)
-    w.outputs = whole_vectors(w.out_channels)
     w.tile_rows = ceil_div(w.out_height, 2)
     w.tile_columns = ceil_div(w.out_width, 2)
     w.pitch = 2 * w.tile_columns + 2
     rows = w.images * w.tile_rows
-    w.block_rows = max(FEW_TILES, min(MANY_TILES, BLOCK_ELEMENTS // (PRODUCTS * w.channels))) // w.tile_columns
+    w.block_rows = max(FEW_TILES, min(MANY_TILES, elements // tile_elements)) // w.tile_columns
     w.block_rows = min(w.block_rows, max(ceil_div(rows, TASKS), ceil_div(FEW_TILES, w.tile_columns)))
     w.blocks = ceil_div(rows, max(1, w.block_rows))
     w.block_rows = ceil_div(rows, w.blocks)
@@ -320,6 +318,21 @@ cdef void transform_weight(
             target += 4 * product_step
 
 
+cdef inline void run_products(
+    int vectors, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const real* b, real* c, Py_ssize_t c_row, bint add,
+) noexcept nogil:
+    """c = a b, or c += a b, for any number of rows, in blocks of even height. One of a_row and a_step is a literal 1."""
+    cdef Py_ssize_t width = vectors * LANES, blocks = ceil_div(rows, tile_rows(vectors)), step, i = 0
+    step = ceil_div(rows, blocks)
+    while i < rows:
+        run_product(
+            vectors, <int>min(step, rows - i), depth, a + i * a_row, a_row, a_step, b, width, c + i * c_row, c_row,
+            LANES, add,
+        )
+        i += step
+
+
 # ---- forward, and gradient of the input ---------------------------------------------------------------
 
 cdef struct Forward:
@@ -396,10 +409,10 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
             p = 0
             while p < plan.in_channels:
                 CHECK_BOUNDS(0, product * m_product + tiles * width, w.m_size)
-                run_panels(
+                run_products(
                     <int>(width // LANES), tiles, min(step, plan.in_channels - p),
                     v + product * v_product + p, plan.channels, 1,
-                    u + (product * plan.in_channels + p) * width, width, m + product * m_product, width, p > 0,
+                    u + (product * plan.in_channels + p) * width, m + product * m_product, width, p > 0,
                 )
                 p += step
         lane = 0
@@ -430,7 +443,7 @@ cdef int forward_kernel(Forward* w, int threads) noexcept nogil:
     cdef int team
     cdef void* memory
     cdef real* workspace
-    plan_blocks(&w.plan)
+    plan_blocks(&w.plan, PRODUCTS * w.plan.channels, BLOCK_ELEMENTS)
     w.output_blocks = ceil_div(w.plan.outputs, PANEL_VECTORS * LANES)
     w.parts = min(ceil_div(TASKS // 2, w.plan.blocks), ceil_div(w.plan.outputs, OUTPUTS))
     tasks = w.plan.blocks * w.parts
@@ -528,9 +541,9 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
             c = 0
             while c < plan.channels:
                 width = min(panel, plan.channels - c)
-                run_panels(
+                run_products(
                     <int>(width // LANES), outputs, (last - first) * plan.tile_columns, m + product * m_product, 1,
-                    m_width, v + product * v_product + c * plan.tiles, width,
+                    m_width, v + product * v_product + c * plan.tiles,
                     partial + product * w.chunk * plan.channels + c, plan.channels, True,
                 )
                 c += width
@@ -587,10 +600,10 @@ cdef int backward_weight_kernel(WeightGradient* w, int threads) noexcept nogil:
     cdef int team, not_finite = 0
     cdef void* memory
     cdef real* workspace
-    plan_blocks(&w.plan)
     w.chunks = ceil_div(w.plan.out_channels, OUTPUTS)
     w.chunk = ceil_div(w.plan.out_channels, w.chunks)
     w.chunks = ceil_div(w.plan.out_channels, w.chunk)
+    plan_blocks(&w.plan, PRODUCTS * (w.plan.channels + whole_vectors(w.chunk)), 2 * BLOCK_ELEMENTS)
     w.partial_size = PRODUCTS * w.chunk * w.plan.channels
     w.parts = min(w.plan.blocks, ceil_div(TASKS, w.chunks))
     w.parts = max(1, min(w.parts, PARTIAL_ELEMENTS // (w.chunks * w.partial_size)))
@@ -633,6 +646,8 @@ cdef Plan plan_of(cnp.ndarray x, cnp.ndarray y, Py_ssize_t top, Py_ssize_t left)
     plan.out_width = size[3]
     plan.top = top
     plan.left = left
+    plan.channels = whole_vectors(plan.in_channels)
+    plan.outputs = whole_vectors(plan.out_channels)
     return plan
 
 
