@@ -33,8 +33,8 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, LINEAR, RELU,
-    aligned, real, vactivate, vload, vload_once, vload_some, vreal, vset, vstore, vstore_partial, vstore_some, vsum,
-    whole_vectors,
+    aligned, real, vactivate, vload, vload_once, vload_some, vreal, vset, vstore, vstore_pairs, vstore_partial,
+    vstore_some, vstore_strided, vsum, whole_vectors,
 )
 from fastconv.tile cimport DEPTH
 
@@ -42,7 +42,7 @@ cnp.import_array()
 
 cdef enum:
     ROWS = 4                    # of outputs that share their input
-    TILE_MAX = 64               # elements of a tile: ROWS of the widest vectors
+    LANES_MAX = 16              # of the widest vectors
     PLANE_BYTES = 24576         # planes of a band: half of the first-level cache
     RUN_MAX = 8                 # taps of a run
     GRADIENT_TAPS = 5           # taps of a run of the weight's gradient, which has an accumulator each
@@ -92,6 +92,7 @@ cdef struct Walk:
     int activation
     real slope
     # plan
+    bint paired                 # stencils of neighbouring columns are stored together
     bint running                # vectors run on through the padding, or else end with their row
     Py_ssize_t grid_h           # of the largest stencil
     Py_ssize_t grid_w
@@ -326,6 +327,7 @@ cdef int plan_forward(Walk* w, const Geometry* g, bint gradient) noexcept nogil:
         forward_places(&rows)
         forward_places(&columns)
         status = make_plan(w, &rows, &columns, not gradient)
+        w.paired = False
     if status == 0:
         status = allocate_runs(w, 1)
     if status == 0:
@@ -369,6 +371,7 @@ cdef int plan_backward(Walk* w, const Geometry* g) noexcept nogil:
         w.planes.top = -rows.lowest
         w.planes.left = -columns.lowest
         status = make_plan(w, &rows, &columns, True)
+        w.paired = columns.residues == 2 and not w.running
     if status == 0:
         status = allocate_runs(w, rows.residues * columns.residues)
     if status == 0:
@@ -451,6 +454,7 @@ cdef inline void tile(
 cdef void store_row(const Walk* w, const real* source, Py_ssize_t length, real* target) noexcept nogil:
     """Activate and store neighbours of one row."""
     cdef Py_ssize_t v = 0
+    cdef int count
     if w.target_column == 1:
         while v + LANES <= length:
             vstore(target + v, vactivate(vload(source + v), w.activation, w.slope))
@@ -458,8 +462,10 @@ cdef void store_row(const Walk* w, const real* source, Py_ssize_t length, real* 
         if v < length:
             vstore_partial(target + v, vactivate(vload(source + v), w.activation, w.slope), <int>(length - v))
     else:
-        for v in range(length):
-            target[v * w.target_column] = source[v]
+        while v < length:
+            count = <int>min(<Py_ssize_t>LANES, length - v)
+            vstore_strided(target + v * w.target_column, vload(source + v), w.target_column, count)
+            v += LANES
 
 
 cdef inline void stencil_rows(
@@ -501,6 +507,40 @@ cdef inline void stencil_rows(
         row += ROWS
 
 
+cdef void paired_rows(
+    const Walk* w, const Stencil* stencil, const real* weight, const real* planes, Py_ssize_t rows, real* target,
+) noexcept nogil:
+    """Some rows of the two residues of a column stride of 2, whose pixels take turns."""
+    cdef vreal first[ROWS]
+    cdef vreal second[ROWS]
+    cdef real[LANES_MAX] last
+    cdef Py_ssize_t row = 0, column, pitch = w.planes.pitch
+    cdef const Stencil* other = stencil + 1
+    cdef int i, pairs
+    while row < rows:
+        column = 0
+        while column < stencil.grid_w:
+            tile(
+                0, False, w.run + stencil.first_run, stencil.runs, weight, planes + column, pitch, vset(0), first
+            )
+            tile(
+                0, False, w.run + other.first_run, other.runs, weight + stencil.taps, planes + column, pitch, vset(0),
+                second,
+            )
+            pairs = <int>min(<Py_ssize_t>LANES, other.grid_w - column)
+            for i in range(ROWS):
+                if row + i < rows:
+                    vstore_pairs(target + i * w.target_row + 2 * column, first[i], second[i], pairs)
+                    if pairs < LANES:  # an odd width ends with a pixel of the first residue
+                        vstore(last, first[i])
+                        if column + pairs < stencil.grid_w:
+                            target[i * w.target_row + 2 * (column + pairs)] = last[pairs]
+            column += LANES
+        planes += ROWS * pitch
+        target += ROWS * w.target_row
+        row += ROWS
+
+
 cdef void running_rows(
     const Walk* w, const Stencil* stencil, const real* weight, real bias, const real* planes, Py_ssize_t rows,
     real* target, real* sums,
@@ -532,6 +572,7 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
     cdef const real* source = w.source + plane * w.channels * w.planes.height * w.planes.width
     cdef const real* weight = w.weight + group * w.outputs * depth
     cdef real* planes = workspace + w.start
+    cdef real* band_planes
     cdef real* sums = workspace + w.planes_size
     cdef real* ordered = sums + w.sums_size
     cdef real* target
@@ -553,8 +594,10 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
         copied = needed
         for o in range(w.outputs):
             bias = w.bias[group * w.outputs + o] if w.bias != NULL else 0
-            for k in range(w.stencils):
+            k = 0
+            while k < w.stencils:
                 stencil = w.stencil + k
+                k += 2 if w.paired else 1
                 count = min(step, rows - row, stencil.grid_h - first_row - row)
                 if count <= 0:
                     continue
@@ -563,20 +606,17 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
                     + (first_row + row) * w.target_row
                 )
                 weight = ordered + o * depth + stencil.first_tap
+                band_planes = planes + row * w.planes.pitch
                 if w.running:
                     running_rows(w, stencil, weight, bias, planes, count, target, sums)
+                elif w.paired:
+                    paired_rows(w, stencil, weight, band_planes, count, target)
                 elif stencil.square == 3:
-                    stencil_rows(
-                        3, w, stencil, weight, bias, planes + row * w.planes.pitch, count, target, sums
-                    )
+                    stencil_rows(3, w, stencil, weight, bias, band_planes, count, target, sums)
                 elif stencil.square == 5:
-                    stencil_rows(
-                        5, w, stencil, weight, bias, planes + row * w.planes.pitch, count, target, sums
-                    )
+                    stencil_rows(5, w, stencil, weight, bias, band_planes, count, target, sums)
                 else:
-                    stencil_rows(
-                        0, w, stencil, weight, bias, planes + row * w.planes.pitch, count, target, sums
-                    )
+                    stencil_rows(0, w, stencil, weight, bias, band_planes, count, target, sums)
         row += step
 
 
