@@ -33,8 +33,8 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, LINEAR, RELU,
-    aligned, real, vactivate, vload, vload_once, vload_some, vreal, vset, vstore, vstore_pairs, vstore_partial,
-    vstore_some, vstore_strided, vsum, whole_vectors,
+    aligned, real, vactivate, vload, vload_once, vload_pairs, vload_some, vreal, vset, vstore, vstore_pairs,
+    vstore_partial, vstore_some, vstore_strided, vsum, whole_vectors,
 )
 from fastconv.tile cimport DEPTH
 
@@ -92,6 +92,7 @@ cdef struct Walk:
     int activation
     real slope
     # plan
+    bint split                  # the two column phases of a row are copied together
     bint paired                 # stencils of neighbouring columns are stored together
     bint running                # vectors run on through the padding, or else end with their row
     Py_ssize_t grid_h           # of the largest stencil
@@ -328,6 +329,7 @@ cdef int plan_forward(Walk* w, const Geometry* g, bint gradient) noexcept nogil:
         forward_places(&columns)
         status = make_plan(w, &rows, &columns, not gradient)
         w.paired = False
+        w.split = g.stride_w == 2 and columns.phases == 2
     if status == 0:
         status = allocate_runs(w, 1)
     if status == 0:
@@ -372,6 +374,7 @@ cdef int plan_backward(Walk* w, const Geometry* g) noexcept nogil:
         w.planes.left = -columns.lowest
         status = make_plan(w, &rows, &columns, True)
         w.paired = columns.residues == 2 and not w.running
+        w.split = False
     if status == 0:
         status = allocate_runs(w, rows.residues * columns.residues)
     if status == 0:
@@ -387,6 +390,62 @@ cdef int plan_backward(Walk* w, const Geometry* g) noexcept nogil:
                 )
     free_axes(&rows)
     return status
+
+
+# ---- the copy -----------------------------------------------------------------------------------------
+
+cdef void copy_pairs(
+    const Planes* planes, const real* image, Py_ssize_t first_row, real* target, Py_ssize_t plane_size, bint padded,
+) noexcept nogil:
+    """copy_planes for a column stride of 2 and both of its phases: a row is read once for the two of them."""
+    cdef Py_ssize_t a, i, j, source_row, left = planes.left, pitch = planes.pitch
+    cdef Py_ssize_t low = max(0, left + 1) // 2     # pairs [low, high) lie in the image
+    cdef Py_ssize_t high = max(low, min(pitch, max(0, planes.width + left) // 2))
+    cdef const real* source
+    cdef real* even
+    cdef real* odd
+    cdef vreal first, second
+    cdef int n
+    for a in range(planes.phases // 2):
+        even = target + 2 * a * plane_size
+        odd = even + plane_size
+        for i in range(planes.rows):
+            source_row = (first_row + i) * planes.stride_h + planes.phase_row[2 * a] - planes.top
+            if not padded:
+                memset(even, 0, pitch * sizeof(real))
+                memset(odd, 0, pitch * sizeof(real))
+            if 0 <= source_row and source_row < planes.height:
+                source = image + source_row * planes.width - left
+                if left > 0 and left % 2 == 1 and low <= pitch:
+                    odd[low - 1] = source[left]
+                j = low
+                while j < high:
+                    n = <int>min(<Py_ssize_t>LANES, high - j)
+                    vload_pairs(source + 2 * j, n, &first, &second)
+                    vstore_some(even + j, first, n)
+                    vstore_some(odd + j, second, n)
+                    j += LANES
+                if high < pitch and 2 * high - left < planes.width:
+                    even[high] = source[2 * high]
+            even += pitch
+            odd += pitch
+
+
+cdef inline void copy_rows(
+    const Walk* w, const real* image, Py_ssize_t first_row, Py_ssize_t copied, Py_ssize_t needed, real* planes,
+) noexcept nogil:
+    """Rows [copied, needed) of a band's planes.
+
+    The workspace is cleared before the first task, and where an image is one band all have the same padding.
+    """
+    cdef Planes arriving = w.planes
+    arriving.rows = needed - copied
+    first_row += copied
+    planes += copied * w.planes.pitch
+    if w.split:
+        copy_pairs(&arriving, image, first_row, planes, w.plane_size, w.bands == 1)
+    else:
+        copy_planes(&arriving, image, w.channels, first_row, planes, w.plane_size, w.bands == 1)
 
 
 # ---- lanes are outputs --------------------------------------------------------------------------------
@@ -578,19 +637,13 @@ cdef void walk_task(const Walk* w, Py_ssize_t task, real* workspace) noexcept no
     cdef real* target
     cdef real bias
     cdef const Stencil* stencil
-    cdef Planes arriving = w.planes
     for o in range(w.outputs):
         for t in range(w.used):
             ordered[o * depth + t] = weight[o * depth + w.index[t]]
     while row < rows:
         needed = min(row + step, rows) + w.reach_h
-        # Rows are copied shortly before they are needed: reading memory overlaps with arithmetic. The workspace
-        # is cleared before the first task, and where an image is one band all have the same padding.
-        arriving.rows = needed - copied
-        copy_planes(
-            &arriving, source, w.channels, first_row + copied, planes + copied * w.planes.pitch, w.plane_size,
-            w.bands == 1,
-        )
+        # Rows are copied shortly before they are needed: reading memory overlaps with arithmetic.
+        copy_rows(w, source, first_row, copied, needed, planes)
         copied = needed
         for o in range(w.outputs):
             bias = w.bias[group * w.outputs + o] if w.bias != NULL else 0
@@ -779,7 +832,6 @@ cdef void sum_channel(
     cdef real* planes = workspace + w.start
     cdef real* sums = workspace + w.planes_size
     cdef const real* grad_y
-    cdef Planes arriving = w.planes
     memset(total, 0, v.weights * sizeof(double))
     for image in range(part * w.images // v.parts, (part + 1) * w.images // v.parts):
         plane = image * w.groups + group
@@ -790,11 +842,7 @@ cdef void sum_channel(
             row = 0
             while row < rows:
                 needed = min(row + AHEAD, rows) + w.reach_h
-                arriving.rows = needed - copied
-                copy_planes(
-                    &arriving, v.x + plane * w.planes.height * w.planes.width, 1, first_row + copied,
-                    planes + copied * w.planes.pitch, w.plane_size, w.bands == 1,
-                )
+                copy_rows(w, v.x + plane * w.planes.height * w.planes.width, first_row, copied, needed, planes)
                 copied = needed
                 j = 0
                 while j < w.grid_w:
