@@ -33,8 +33,8 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, LINEAR, RELU,
-    aligned, real, vactivate, vload, vload_once, vload_pairs, vload_some, vreal, vset, vstore, vstore_pairs,
-    vstore_partial, vstore_some, vstore_strided, vsum, whole_vectors,
+    aligned, real, vactivate, vload, vload_once, vload_pairs, vload_partial, vload_some, vreal, vset, vstore,
+    vstore_pairs, vstore_partial, vstore_some, vstore_strided, vsum, whole_vectors,
 )
 from fastconv.tile cimport DEPTH
 
@@ -92,6 +92,7 @@ cdef struct Walk:
     int activation
     real slope
     # plan
+    bint whole                  # the image lies in its one plane, which keeps its padding
     bint split                  # the two column phases of a row are copied together
     bint paired                 # stencils of neighbouring columns are stored together
     bint running                # vectors run on through the padding, or else end with their row
@@ -269,6 +270,10 @@ cdef int make_plan(Walk* w, const Axis* rows, const Axis* columns, bint may_run)
     w.bands = ceil_div(w.grid_h, w.band_rows)
     w.planes.rows = w.band_rows + w.reach_h
     w.plane_size = w.planes.rows * w.planes.pitch
+    w.whole = (
+        w.bands == 1 and w.channels * w.planes.phases == 1 and w.planes.stride_h == 1 and w.planes.stride_w == 1
+        and w.planes.top >= 0 and w.planes.left >= 0 and w.planes.left + w.planes.width <= w.planes.pitch
+    )
     # The last tile may reach ROWS - 1 rows or vectors beyond: what it computes there is not stored.
     w.planes_size = whole_vectors(
         w.start + w.channels * w.planes.phases * w.plane_size + ROWS * w.planes.pitch + (ROWS + 1) * LANES
@@ -431,6 +436,27 @@ cdef void copy_pairs(
             odd += pitch
 
 
+cdef void copy_image(
+    const Planes* planes, const real* image, Py_ssize_t first_row, real* target,
+) noexcept nogil:
+    """copy_planes for one plane that holds its padding already, at stride 1 and without cropping."""
+    cdef Py_ssize_t row = max(first_row, planes.top), last = min(first_row + planes.rows, planes.top + planes.height)
+    cdef Py_ssize_t width = planes.width, whole = planes.width // LANES * LANES, j
+    cdef int rest = <int>(width - whole)
+    target += (row - first_row) * planes.pitch + planes.left
+    image += (row - planes.top) * width
+    while row < last:
+        j = 0
+        while j < whole:
+            vstore(target + j, vload(image + j))
+            j += LANES
+        if rest > 0:
+            vstore_partial(target + whole, vload_partial(image + whole, rest), rest)
+        target += planes.pitch
+        image += width
+        row += 1
+
+
 cdef inline void copy_rows(
     const Walk* w, const real* image, Py_ssize_t first_row, Py_ssize_t copied, Py_ssize_t needed, real* planes,
 ) noexcept nogil:
@@ -442,7 +468,9 @@ cdef inline void copy_rows(
     arriving.rows = needed - copied
     first_row += copied
     planes += copied * w.planes.pitch
-    if w.split:
+    if w.whole:
+        copy_image(&arriving, image, first_row, planes)
+    elif w.split:
         copy_pairs(&arriving, image, first_row, planes, w.plane_size, w.bands == 1)
     else:
         copy_planes(&arriving, image, w.channels, first_row, planes, w.plane_size, w.bands == 1)
