@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cimport cython
 cimport numpy as cnp
@@ -48,6 +48,7 @@ cdef enum:
     KEY_NUMBERS = 96    # of a key: five arrays of four axes, and the numbers of a window, several times over
     KEPT_PLANS = 4096   # a program that sees more shapes than that begins anew
     ALIGNMENT = 64      # bytes: a cache line, and the widest vector register
+    BLOCK = 262144      # bytes: the least that an arena asks for
     AXES_MAX = 64       # of a NumPy array
 
 cdef enum Kind:
@@ -275,33 +276,110 @@ cdef class Memory:
 
 
 @cython.final
+cdef class Pool:
+    """Blocks of memory, handed out piece by piece and taken back together.
+
+    The same pieces in the same order find the same places; a piece that finds none gets a new block.
+    """
+
+    cdef list blocks
+    cdef Py_ssize_t at, used        # the block that serves, and how much of it is taken
+    cdef Py_ssize_t size            # of all blocks
+    cdef Py_ssize_t served, most    # since the last rewind, and at most
+
+    def __cinit__(self):
+        self.blocks = []
+
+    cdef rewind(self):
+        self.most = max(self.most, self.served)
+        if self.size > 2 * (self.most + BLOCK):  # pieces of other sizes than before left most blocks idle
+            self.blocks = []
+            self.size = 0
+        self.at = self.used = self.served = 0
+
+    cdef cnp.ndarray take(self, cnp.dtype dtype, int axes, cnp.npy_intp* sizes, Py_ssize_t size):
+        cdef cnp.npy_intp bytes_
+        cdef cnp.ndarray block
+        self.served += size
+        while self.at < len(self.blocks):
+            block = self.blocks[self.at]
+            if self.used + size <= cnp.PyArray_DIMS(block)[0] - ALIGNMENT:
+                break
+            self.at += 1
+            self.used = 0
+        else:
+            bytes_ = max(size, BLOCK) + ALIGNMENT
+            block = cnp.PyArray_EMPTY(1, &bytes_, cnp.NPY_UINT8, 0)
+            self.blocks.append(block)
+            self.size += bytes_
+        self.used += size
+        return new_array(dtype, axes, sizes, aligned(cnp.PyArray_DATA(block)) + self.used - size, block)
+
+    cdef bint holds(self, cnp.ndarray array):
+        """Whether the array lies in one of the blocks."""
+        cdef char* data = <char*>cnp.PyArray_DATA(array)
+        cdef char* start
+        cdef cnp.ndarray block
+        for block in self.blocks:
+            start = <char*>cnp.PyArray_DATA(block)
+            if start <= data and data < start + cnp.PyArray_DIMS(block)[0]:
+                return True
+        return False
+
+
+@cython.final
 cdef class Arena(Memory):
-    """A block of memory that is handed out piece by piece and taken back whole.
+    """Memory that is handed out piece by piece and taken back whole.
 
     The first ``with`` finds out how much a step needs; from the second on it allocates nothing. Arrays are valid
     until the next one begins: copy what must live longer.
     """
 
-    cdef cnp.ndarray block
-    cdef char* start
-    cdef Py_ssize_t size, used
+    cdef Pool kept                  # what lives as long as the step
+    cdef Pool turn, other_turn      # what lives until the next turn but one
+    cdef Pool serving
+    cdef bint takes_turns
+
+    def __cinit__(self):
+        self.kept, self.turn, self.other_turn = Pool(), Pool(), Pool()
 
     def __reduce__(self):
         """A copy has memory of its own, and finds out anew how much."""
         return Arena, ()
 
     cdef begin(self):
-        self.used = 0
+        self.kept.rewind()
+        self.serving = self.kept
+        self.takes_turns = False
 
-    cdef end(self):
-        cdef cnp.npy_intp bytes_
-        if self.used > self.size:
-            bytes_ = self.used + ALIGNMENT
-            self.size = 0
-            self.block = cnp.PyArray_EMPTY(1, &bytes_, cnp.NPY_UINT8, 0)
-            self.start = aligned(cnp.PyArray_DATA(self.block))
-            memset(self.start, 0, self.used)  # the page faults are this step's, not the next one's
-            self.size = self.used
+
+def begin_turns():
+    """Let the open arena serve a chain of steps, each of which needs the result of the last one alone.
+
+    False where no arena is open, or where the caller is itself a step of such a chain.
+    """
+    cdef Arena arena
+    if opened == NULL or type(<object>opened) is not Arena:
+        return False
+    arena = <Arena>opened
+    if arena.takes_turns:
+        return False
+    arena.takes_turns = True
+    return True
+
+
+def next_turn(cnp.ndarray last not None):
+    """Begin the next step of the chain: everything but the last result may be overwritten."""
+    cdef Arena arena = <Arena>opened
+    arena.serving = arena.other_turn if arena.turn.holds(last) else arena.turn
+    arena.serving.rewind()
+
+
+def end_turns():
+    """End the chain; its last result lives on."""
+    cdef Arena arena = <Arena>opened
+    arena.serving = arena.kept
+    arena.takes_turns = False
 
 
 @cython.final
@@ -326,7 +404,6 @@ def empty(tuple shape not None, cnp.dtype dtype not None):
     cdef cnp.npy_intp sizes[AXES_MAX]
     cdef int axes = <int>len(shape), k
     cdef Py_ssize_t size = dtype.itemsize
-    cdef Arena arena
     cdef cnp.ndarray array
     if axes > AXES_MAX:
         raise ValueError(f"shape: expected at most {AXES_MAX} axes; received {axes}")
@@ -337,13 +414,7 @@ def empty(tuple shape not None, cnp.dtype dtype not None):
     if opened == NULL:
         return new_array(dtype, axes, sizes, NULL, None)
     if type(<object>opened) is Arena:
-        arena = <Arena>opened
-        if size <= arena.size - arena.used:
-            array = new_array(dtype, axes, sizes, arena.start + arena.used, arena.block)
-        else:
-            array = new_array(dtype, axes, sizes, NULL, None)
-        arena.used += size
-        return array
+        return (<Arena>opened).serving.take(dtype, axes, sizes, size)
     array = new_array(dtype, axes, sizes, NULL, None)
     (<Tape>opened).size += size
     return array

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._call import begin_turns, end_turns, next_turn
 from .._validation import Array
 from .base import Backward, Layer, checked_dtype, checked_shape
 from .parameter import Parameter, Shape
@@ -162,9 +163,17 @@ class Stack(Layer):
 
         def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
             last = 0 if input_grad else self._first_that_learns()
+            turns = begin_turns()  # a gradient is done with as soon as the next one is there
             for layer_backward in reversed(backwards[last + 1 :]):
+                if turns:
+                    next_turn(grad_y)
                 grad_y = layer_backward(grad_y)
-            return backwards[last](grad_y, input_grad) if last < len(backwards) else grad_y
+            if turns:
+                next_turn(grad_y)
+            grad_x = backwards[last](grad_y, input_grad) if last < len(backwards) else grad_y
+            if turns:
+                end_turns()
+            return grad_x
 
         return x, backward
 
