@@ -46,18 +46,21 @@ cdef struct Panel:
 cdef void plan_panel(Panel* w) noexcept nogil:
     """Cut pixels, channels and outputs into tasks, from the shape alone."""
     cdef const Sweep* s = w.s
-    cdef Py_ssize_t vectors, depth
+    cdef Py_ssize_t vectors, depth, limit
     w.pixels = s.images * s.grid_h * s.grid_w
     vectors = ceil_div(w.pixels, LANES)
     choose_tile(s.outputs, min(vectors, <Py_ssize_t>PANEL_VECTORS), &w.rows, &w.vectors)
     w.rows = min(w.rows, GATHERED_ROWS)
-    w.blocks = ceil_div(vectors, PANEL_VECTORS)
-    w.block = ceil_div(ceil_div(vectors, w.blocks), w.vectors) * w.vectors
-    w.blocks = ceil_div(vectors, w.block)
     depth = min(<int>DEPTH, BLOCK_BYTES // (w.vectors * VECTOR_BYTES))
     w.channels = min(s.channels, max(1, depth // s.tap_count))
     w.chunks = ceil_div(s.channels, w.channels)
     w.channels = ceil_div(s.channels, w.chunks)
+    limit = PANEL_VECTORS
+    if w.chunks > 1 and s.tap_count == 1:  # the weight is small: rather read it for more blocks than x for more parts
+        limit = max(2 * w.vectors, min(limit, PANEL_SUMS // (s.outputs * LANES)))
+    w.blocks = ceil_div(vectors, limit)
+    w.block = ceil_div(ceil_div(vectors, w.blocks), w.vectors) * w.vectors
+    w.blocks = ceil_div(vectors, w.block)
     w.parts = max(1, min(s.outputs // PART_OUTPUTS, ceil_div(TASKS, s.groups * w.blocks)))
     if w.chunks > 1:
         w.parts = max(w.parts, ceil_div(s.outputs * w.block * LANES, PANEL_SUMS))
