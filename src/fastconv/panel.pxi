@@ -176,7 +176,8 @@ cdef void fill_panel(
 
 
 cdef inline void prefetch_rows(
-    const Segment* pieces, Py_ssize_t count, Py_ssize_t step, const real* rows, Py_ssize_t row_step, Py_ssize_t row_count,
+    const Segment* pieces, Py_ssize_t count, Py_ssize_t step, const real* rows, Py_ssize_t row_step,
+    Py_ssize_t row_count,
 ) noexcept nogil:
     cdef Py_ssize_t i, j
     for i in range(row_count):
