@@ -339,6 +339,24 @@ CONVOLUTIONS = [
         for k, w in zip(range(1, 36), range(35, 0, -1), strict=True)
     ),
     *(conv((2, 3, 3, w), (k, 3, 1, 1)) for k, w in zip(range(1, 20), range(19, 0, -1), strict=True)),
+    # filters that fill vectors: long rows, bands, several images at a time, chunks of channels and of filters
+    conv((1, 2, 3, 1500), (16, 2, 3, 3), padding=1),
+    conv((1, 2, 70, 40), (17, 2, 3, 3), padding=1, stride=(1, 2)),
+    conv((25, 3, 8, 8), (16, 3, 3, 3), padding=1),
+    conv((3, 150, 5, 6), (140, 150, 3, 3), padding=1),
+    conv((2, 8, 7, 7), (32, 4, 3, 3), groups=2, stride=2, dilation=2, padding=1),
+    conv((2, 20, 9, 11), (33, 20, 1, 1)),
+    conv((2, 40, 9, 11), (34, 20, 1, 1), groups=2),
+    conv((3, 5, 9, 10), (17, 5, 1, 1), stride=2),
+    # packed pixels: 1x1 kernels and small images, with many outputs
+    conv((5, 33, 7, 7), (70, 33, 1, 1), activation="tanh"),
+    conv((3, 70, 9, 9), (50, 70, 1, 1), stride=(2, 3)),
+    conv((2, 100, 6, 5), (200, 50, 1, 1), groups=2, stride=2),
+    conv((1, 300, 8, 9), (150, 300, 1, 1), padding=1),
+    conv((1, 60, 4, 4), (280, 60, 3, 3), padding=1),
+    conv((7, 60, 3, 5), (130, 60, 3, 2), padding=(1, 2), stride=(1, 2)),
+    conv((3, 100, 5, 5), (130, 100, 3, 3), padding=2, dilation=2, activation="relu"),
+    conv((2, 5, 6, 6), (130, 5, 7, 7), padding=3),
     # no bias, and the fused activations
     conv((2, 3, 7, 9), (4, 3, 3, 3), bias=False),
     conv((0, 3, 7, 9), (4, 3, 3, 3), bias=False, padding="same"),

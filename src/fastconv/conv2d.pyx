@@ -8,8 +8,12 @@ phase planes (plane.pxd), with a table of tap offsets that says which convolutio
                             taps that reach it, written to every s-th row and column of grad_x: nothing is
                             multiplied by inserted zeros
 
-Gradient of the weight is the other micro-kernel: lanes are pixels, so it is dot products of grad_output
-planes with shifted planes of x.
+Where the kernel is 1x1, or the images small and the outputs many, the same sums are a product of the weights, as they
+lie, with a panel of packed pixels (panel.pxi).
+
+Gradient of the weight is the same tile with filters as lanes, grad_output transposed being the panel
+(filter_lanes.pxi). With too few filters to fill a vector, lanes are pixels, and it is the other micro-kernel: dot
+products of grad_output planes with shifted planes of x (pixel_lanes.pxi).
 
 Work is cut into tasks by the shapes alone. Arrays are C order and were validated by the caller.
 """
@@ -36,7 +40,7 @@ cdef enum:
     PLANE_ELEMENTS = 65536      # planes a task copies at a time (256 KiB of float32)
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
     SLAB = 3072                 # pixels of one weight-gradient dot product
-    SLAB_PIXELS = 896           # or of several sums with filters as lanes
+    SLAB_PIXELS = 896           # copied at a time where filters are lanes
     GATHERED_ROWS = 10          # pointers that a tile can keep in registers
     BLOCK_BYTES = 32768         # transposed gradient that one such sum runs over: it stays in the first-level cache
     FILTERS = 128               # of one such task
@@ -63,6 +67,24 @@ cdef void gathered_tile(
 
 
 include "sweep.pxi"
+include "panel.pxi"
+
+
+cdef int run_planes(
+    Sweep* s, const real* weight, Py_ssize_t output_step, Py_ssize_t channel_step, Py_ssize_t group_step,
+    const real* bias, int threads,
+) noexcept nogil:
+    """The faster of the two for the shape: a sweep over padded planes, or a panel of packed pixels."""
+    cdef Panel panel
+    if plan_sweep(s) != 0:
+        return -1
+    panel = Panel(
+        s=s, weight=weight, output_step=output_step, channel_step=channel_step, group_step=group_step, bias=bias,
+    )
+    plan_panel(&panel)
+    if panel_pays(&panel):
+        return run_panel(&panel, threads)
+    return run_sweep(s, weight, output_step, channel_step, group_step, bias, threads)
 
 
 # ---- forward ------------------------------------------------------------------------------------------
@@ -135,7 +157,7 @@ cdef int forward_kernel(
     s.target_column = 1
     s.activation = activation
     s.slope = slope
-    status = run_sweep(
+    status = run_planes(
         &s, weight, g.in_channels * taps, taps, g.out_channels * g.in_channels * taps, bias, threads
     )
     free(tap)
@@ -219,7 +241,7 @@ cdef int backward_input_kernel(
             s.target = grad_x + row * g.width + column
             s.in_place = taps == 1 and g.height == g.out_height and g.width == g.out_width \
                 and s.planes.top == 0 and s.planes.left == 0
-            status = run_sweep(
+            status = run_planes(
                 &s, weight, taps, g.in_channels * taps, g.out_channels * g.in_channels * taps, NULL, threads
             )
             if status != 0:

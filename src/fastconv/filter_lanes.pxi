@@ -170,12 +170,13 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
     cdef Py_ssize_t tiles = ceil_div(vectors, w.vectors) * ceil_div(count, row_step)
     cdef Py_ssize_t last_slab = (part + 1) * w.slabs // w.parts
     cdef const real* planes = workspace
+    cdef const real* whole = w.x if w.in_place else workspace
     cdef real* panel = workspace + w.planes_size
     cdef real* sums = panel + w.panel_size
     cdef real* target = w.target + part * w.weight_size + group * g.out_channels * depth
     cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(real) // g.stride_w)
     cdef Slab slab, ahead
-    cdef Py_ssize_t n, p, length, ahead_first, ahead_length, tile, b, i, v, q
+    cdef Py_ssize_t n, p, length, ahead_first, ahead_length, tile, b, i, v, q, last
     memset(sums, 0, count * w.filters * sizeof(real))
     for n in range(part * w.slabs // w.parts, last_slab):
         slab = slab_at(w, n, group, first_channel, first_filter)
@@ -213,6 +214,12 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                             while q < length:
                                 vprefetch(planes + w.offset[b] + w.pixel[p + q], 1)
                                 q += line
+                    last = min(i + row_step, count) - 1
+                    CHECK_BOUNDS(
+                        planes - whole, planes - whole + w.offset[last] + w.pixel[p + length - 1] + 1,
+                        w.planes_size if not w.in_place else g.images * w.image_step,
+                    )
+                    CHECK_BOUNDS(0, v * LANES * w.block + length * w.vectors * LANES, w.panel_size)
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
                         planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,

@@ -46,18 +46,21 @@ cdef struct Panel:
 cdef void plan_panel(Panel* w) noexcept nogil:
     """Cut pixels, channels and outputs into tasks, from the shape alone."""
     cdef const Sweep* s = w.s
-    cdef Py_ssize_t vectors, depth
+    cdef Py_ssize_t vectors, depth, limit
     w.pixels = s.images * s.grid_h * s.grid_w
     vectors = ceil_div(w.pixels, LANES)
     choose_tile(s.outputs, min(vectors, <Py_ssize_t>PANEL_VECTORS), &w.rows, &w.vectors)
     w.rows = min(w.rows, GATHERED_ROWS)
-    w.blocks = ceil_div(vectors, PANEL_VECTORS)
-    w.block = ceil_div(ceil_div(vectors, w.blocks), w.vectors) * w.vectors
-    w.blocks = ceil_div(vectors, w.block)
     depth = min(<int>DEPTH, BLOCK_BYTES // (w.vectors * VECTOR_BYTES))
     w.channels = min(s.channels, max(1, depth // s.tap_count))
     w.chunks = ceil_div(s.channels, w.channels)
     w.channels = ceil_div(s.channels, w.chunks)
+    limit = PANEL_VECTORS
+    if w.chunks > 1 and s.tap_count == 1:  # the weight is small: rather read it for more blocks than x for more parts
+        limit = max(2 * w.vectors, min(limit, PANEL_SUMS // (s.outputs * LANES)))
+    w.blocks = ceil_div(vectors, limit)
+    w.block = ceil_div(ceil_div(vectors, w.blocks), w.vectors) * w.vectors
+    w.blocks = ceil_div(vectors, w.block)
     w.parts = max(1, min(s.outputs // PART_OUTPUTS, ceil_div(TASKS, s.groups * w.blocks)))
     if w.chunks > 1:
         w.parts = max(w.parts, ceil_div(s.outputs * w.block * LANES, PANEL_SUMS))
@@ -210,7 +213,8 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
     cdef Segment* stored = ahead + w.segments
     cdef Py_ssize_t[PANEL_TAPS] found
     cdef Py_ssize_t block, last_block = (run + 1) * w.blocks // w.runs
-    cdef Py_ssize_t first, count, total, next_first, aheads, stores, store, last_store
+    cdef Py_ssize_t first, count, total, slices, next_first, aheads, stores
+    cdef Py_ssize_t[PANEL_VECTORS + 1] store    # the first segment to store of each slice of `vectors` vectors
     cdef Py_ssize_t c, channels, depth, next_channels, tiles, tile, k, v, rows, width, i, j
     cdef bint last
     for block in range(run * w.blocks // w.runs, last_block):
@@ -227,7 +231,13 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
             aheads = list_segments(
                 w, s.taps + s.tap_count // 2, next_first, min(w.block * LANES, w.pixels - next_first), ahead
             )
-        tiles = ceil_div(total, w.vectors) * ceil_div(outputs, row_step)
+        slices = ceil_div(total, w.vectors)
+        tiles = slices * ceil_div(outputs, row_step)
+        store[0] = 0
+        for v in range(slices):
+            store[v + 1] = store[v]
+            while store[v + 1] < stores and stored[store[v + 1]].place < (v + 1) * lanes:
+                store[v + 1] += 1
         memset(panel, 0, w.panel_size * sizeof(real))
         c = 0
         while c < s.channels:
@@ -236,47 +246,44 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
             last = c + channels == s.channels
             next_channels = min(w.channels, s.channels - c - channels) if not last else w.channels
             fill_panel(w, source + c * image_size, channels, segments, found, panel)
-            tile = 0
-            k = 0
-            while k < outputs:
+            for tile in range(tiles):
+                if last:  # along the rows of the result
+                    k = tile // slices * row_step
+                    v = tile % slices
+                else:     # the panel's slice stays in the first-level cache
+                    v = tile // (tiles // slices)
+                    k = tile % (tiles // slices) * row_step
                 rows = min(row_step, outputs - k)
                 row = target + k * s.target_plane
-                v = 0
-                store = 0
-                while v < total:
-                    width = min(<Py_ssize_t>w.vectors, total - v)
-                    last_store = store
-                    while last_store < stores and stored[last_store].place < (v + width) * LANES:
-                        last_store += 1
-                    sums = all_sums + (k * w.sums_row + v * LANES if w.chunks > 1 else 0)
-                    i = tile * next_channels // tiles
-                    tile += 1
-                    j = tile * next_channels // tiles
-                    if last:
-                        prefetch_rows(
-                            stored + store, last_store - store, s.target_column, row, s.target_plane, rows
-                        )
-                        prefetch_rows(ahead, aheads, s.planes.stride_w, source + i * image_size, image_size, j - i)
-                    else:
-                        prefetch_rows(
-                            middle, found[s.tap_count // 2], s.planes.stride_w,
-                            source + (c + channels + i) * image_size, image_size, j - i,
-                        )
-                    gathered_tile(
-                        <int>width, <int>rows, depth, weight + k * w.output_step + c * w.channel_step,
-                        w.place, w.offset, panel + v * LANES * w.channels * s.tap_count, sums, w.sums_row,
-                        bias + k if c == 0 else NULL,
+                width = min(<Py_ssize_t>w.vectors, total - v * w.vectors)
+                sums = all_sums + (k * w.sums_row + v * lanes if w.chunks > 1 else 0)
+                i = tile * next_channels // tiles
+                j = (tile + 1) * next_channels // tiles
+                if last:
+                    prefetch_rows(
+                        stored + store[v], store[v + 1] - store[v], s.target_column, row, s.target_plane, rows
                     )
-                    if last:
-                        for i in range(rows):
-                            for j in range(store, last_store):
-                                store_run(
-                                    s, sums + i * w.sums_row + stored[j].place - v * LANES,
-                                    row + i * s.target_plane + stored[j].start, stored[j].count,
-                                )
-                    store = last_store
-                    v += w.vectors
-                k += row_step
+                    prefetch_rows(ahead, aheads, s.planes.stride_w, source + i * image_size, image_size, j - i)
+                else:
+                    prefetch_rows(
+                        middle, found[s.tap_count // 2], s.planes.stride_w,
+                        source + (c + channels + i) * image_size, image_size, j - i,
+                    )
+                CHECK_BOUNDS(0, v * lanes * w.channels * s.tap_count + depth * width * LANES, w.panel_size)
+                CHECK_BOUNDS(
+                    sums - all_sums, sums - all_sums + (rows - 1) * w.sums_row + width * LANES, w.sums_size
+                )
+                gathered_tile(
+                    <int>width, <int>rows, depth, weight + k * w.output_step + c * w.channel_step, w.place, w.offset,
+                    panel + v * lanes * w.channels * s.tap_count, sums, w.sums_row, bias + k if c == 0 else NULL,
+                )
+                if last:
+                    for i in range(rows):
+                        for j in range(store[v], store[v + 1]):
+                            store_run(
+                                s, sums + i * w.sums_row + stored[j].place - v * lanes,
+                                row + i * s.target_plane + stored[j].start, stored[j].count,
+                            )
             c += channels
 
 

@@ -1,4 +1,5 @@
-# The gradient of the weight: dot products, over pixels, of grad_output planes with shifted planes of x.
+# The gradient of the weight where filters are few: dot products, over pixels, of grad_output planes with shifted
+# planes of x.
 #
 # Lanes are pixels. Small images are laid side by side in a slab and large ones cut into bands, so that every
 # dot product is long; the slabs are summed in parts whose number the shape fixes. Included by conv2d.pyx.

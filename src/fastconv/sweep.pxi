@@ -293,30 +293,15 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
         c += channels
 
 
-include "panel.pxi"
-
-
 cdef int run_sweep(
     Sweep* s, const real* weight, Py_ssize_t output_step, Py_ssize_t channel_step, Py_ssize_t group_step,
     const real* bias, int threads,
 ) noexcept nogil:
-    """Plan, pack, and run every task; -1 where memory is short."""
-    cdef Panel panel
+    """Pack, and run every task of a planned sweep; -1 where memory is short."""
     cdef Py_ssize_t tasks, task, block, depth, packed_size, init_size, thread_size, position, c, t
     cdef double work
-    cdef int team
+    cdef int team, packers
     cdef void* memory
-    if plan_sweep(s) != 0:
-        return -1
-    panel.s = s
-    plan_panel(&panel)
-    if panel_pays(&panel):
-        panel.weight = weight
-        panel.output_step = output_step
-        panel.channel_step = channel_step
-        panel.group_step = group_step
-        panel.bias = bias
-        return run_panel(&panel, threads)
     depth = s.channels * s.tap_count
     tasks = s.images * s.groups * s.bands * s.parts
     work = <double>s.images * s.groups * s.outputs * depth * s.grid_h * s.grid_w
