@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_arena_gives_the_same_memory_again() -> None:
         assert a.ctypes.data % 64 == 0
         assert a.size == 0 or np.shares_memory(a, b)
     with arena:
-        larger = _call.empty((10_000,), FLOAT32)  # beyond what there is: an array of its own
+        larger = _call.empty((100_000,), FLOAT32)  # beyond what there is: an array of its own
         assert not np.shares_memory(larger, steps[2][4])
     assert not np.shares_memory(_call.empty((3,), FLOAT32), steps[2][0])  # closed
 
@@ -230,8 +231,53 @@ def test_copy_of_an_arena_is_empty() -> None:
     arena = Arena()
     with arena:
         _call.empty((1000,), FLOAT32)
+        kept = _call.empty((8,), FLOAT32)
     with pickle.loads(pickle.dumps(arena)):
-        assert _call.empty((8,), FLOAT32).base is None
+        assert not np.shares_memory(_call.empty((8,), FLOAT32).base, kept.base)
+
+
+def test_arena_lets_idle_blocks_go() -> None:
+    """Steps of ever more pieces of ever larger size: no more than twice the largest step is held, and a block."""
+    arena = Arena()
+    blocks: dict[int, weakref.ref[np.ndarray]] = {}
+    for size in range(100_000, 3_000_000, 100_000):
+        with arena:
+            for _ in range(3):
+                block = _call.empty((size,), FLOAT32).base
+                blocks[id(block)] = weakref.ref(block)
+            del block
+    held = [block.nbytes for reference in blocks.values() if (block := reference()) is not None]
+    step = 3 * 4 * size
+    assert step <= sum(held) <= 3 * step + 2**20
+    assert len(blocks) > 20
+
+
+def test_a_chain_takes_turns() -> None:
+    """Each result survives the step that reads it, and no more memory is taken than two steps need."""
+    arena, count = Arena(), 100_000
+    for _ in range(2):
+        with arena:
+            outside = _call.empty((count,), FLOAT32)
+            outside.fill(-1)
+            assert _call.begin_turns()
+            assert not _call.begin_turns()  # a chain within a step is one step
+            places, last = set(), outside
+            for i in range(6):
+                _call.next_turn(last)
+                result = _call.empty((count,), FLOAT32)
+                assert not np.shares_memory(result, last)
+                result.fill(i)
+                assert (last == i - 1).all()
+                last = result[:] if i % 2 else result  # a view of it is as good
+                places.add(result.ctypes.data)
+                _call.next_turn(last)
+                assert (last == i).all()  # a step without a result of its own changes nothing
+            assert len(places) == 2
+            _call.end_turns()
+            after = _call.empty((count,), FLOAT32)
+            assert not any(np.shares_memory(after, other) for other in (outside, last))
+            assert (outside == -1).all()
+    assert not _call.begin_turns()  # no arena is open
 
 
 def test_tape() -> None:

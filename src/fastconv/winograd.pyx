@@ -322,7 +322,7 @@ cdef inline void run_products(
     int vectors, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, real* c, Py_ssize_t c_row, bint add,
 ) noexcept nogil:
-    """c = a b, or c += a b, for any number of rows, in blocks of even height. One of a_row and a_step is a literal 1."""
+    """c = a b, or c += a b, for any number of rows, in blocks of even height. a_row or a_step is a literal 1."""
     cdef Py_ssize_t width = vectors * LANES, blocks = ceil_div(rows, tile_rows(vectors)), step, i = 0
     step = ceil_div(rows, blocks)
     while i < rows:
