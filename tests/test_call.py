@@ -237,7 +237,7 @@ def test_copy_of_an_arena_is_empty() -> None:
 
 
 def test_arena_lets_idle_blocks_go() -> None:
-    """Steps of ever more pieces of ever larger size: no more than twice the largest step is held, and a block."""
+    """Where each step is larger than the one before, no more than the last is held."""
     arena = Arena()
     blocks: dict[int, weakref.ref[np.ndarray]] = {}
     for size in range(100_000, 3_000_000, 100_000):
@@ -248,8 +248,7 @@ def test_arena_lets_idle_blocks_go() -> None:
             del block
     held = [block.nbytes for reference in blocks.values() if (block := reference()) is not None]
     step = 3 * 4 * size
-    assert step <= sum(held) <= 3 * step + 2**20
-    assert len(blocks) > 20
+    assert step <= sum(held) <= step + 2**10
 
 
 def test_a_chain_takes_turns() -> None:

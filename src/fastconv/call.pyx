@@ -284,23 +284,17 @@ cdef class Pool:
 
     cdef list blocks
     cdef Py_ssize_t at, used        # the block that serves, and how much of it is taken
-    cdef Py_ssize_t size            # of all blocks
-    cdef Py_ssize_t served, most    # since the last rewind, and at most
+    cdef Py_ssize_t live            # blocks of which something is taken, and those before them
 
     def __cinit__(self):
         self.blocks = []
 
     cdef rewind(self):
-        self.most = max(self.most, self.served)
-        if self.size > 2 * (self.most + BLOCK):  # pieces of other sizes than before left most blocks idle
-            self.blocks = []
-            self.size = 0
-        self.at = self.used = self.served = 0
+        self.at = self.used = self.live = 0
 
     cdef cnp.ndarray take(self, cnp.dtype dtype, int axes, cnp.npy_intp* sizes, Py_ssize_t size):
         cdef cnp.npy_intp bytes_
         cdef cnp.ndarray block
-        self.served += size
         while self.at < len(self.blocks):
             block = self.blocks[self.at]
             if self.used + size <= cnp.PyArray_DIMS(block)[0] - ALIGNMENT:
@@ -308,11 +302,13 @@ cdef class Pool:
             self.at += 1
             self.used = 0
         else:
+            del self.blocks[self.live:]  # too small: steps have grown
+            self.at = self.live
             bytes_ = max(size, BLOCK) + ALIGNMENT
             block = cnp.PyArray_EMPTY(1, &bytes_, cnp.NPY_UINT8, 0)
             self.blocks.append(block)
-            self.size += bytes_
         self.used += size
+        self.live = self.at + 1
         return new_array(dtype, axes, sizes, aligned(cnp.PyArray_DATA(block)) + self.used - size, block)
 
     cdef bint holds(self, cnp.ndarray array):
