@@ -78,9 +78,12 @@ cdef int run_planes(
     cdef Panel panel
     if plan_sweep(s) != 0:
         return -1
-    panel = Panel(
-        s=s, weight=weight, output_step=output_step, channel_step=channel_step, group_step=group_step, bias=bias,
-    )
+    panel.s = s
+    panel.weight = weight
+    panel.output_step = output_step
+    panel.channel_step = channel_step
+    panel.group_step = group_step
+    panel.bias = bias
     plan_panel(&panel)
     if panel_pays(&panel):
         return run_panel(&panel, threads)

@@ -162,16 +162,16 @@ cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, i
     """The tile that covers `outputs` x `pixels` vectors in the fewest cycles.
 
     A tile costs, per step of its sum, the largest of its multiply-adds (two a cycle), its loads (two a
-    cycle) and the latency of four cycles that its accumulators must hide.
+    cycle) and the latency of four cycles, or a little more, that its accumulators must hide; and the step itself.
     """
     cdef Py_ssize_t best = 0, cost, blocks
     cdef int v, r
     for v in range(1, VECTORS_MAX + 1):
         blocks = (outputs + tile_rows(v) - 1) // tile_rows(v)
         r = <int>((outputs + blocks - 1) // blocks)
-        cost = max(max(r * v, r + v), 8)
+        cost = max(max(r * v, r + v), 10) + 1
         cost *= blocks * ((pixels + v - 1) // v)
-        if best == 0 or cost <= best:
+        if best == 0 or cost < best:
             best = cost
             rows[0] = r
             vectors[0] = v
