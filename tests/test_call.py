@@ -280,9 +280,9 @@ def test_a_chain_takes_turns() -> None:
 
 
 def test_tape() -> None:
-    assert not _call.recording()
+    assert not _call.is_open()
     with Tape() as tape:
-        assert _call.recording()
+        assert _call.is_open()
         a = _call.empty((4, 8), FLOAT32)
         assert _call.run(divmod, 7, 2) == (3, 1)
     assert a.base is None

@@ -172,5 +172,8 @@ def test_choice(n: int, c: int, k: int, height: int, width: int, options: dict[s
     window = geometry(height, width, (3, 3), **{"stride": 1, "padding": 0, "dilation": 1, **options})
     assert takes_winograd(n, c, k, window, 1) is winograd
     assert not takes_winograd(n, c, k, window, 2)
+    least = min(c, k)
+    assert takes_winograd(n, c, k, window, 1, least) >= winograd
+    assert not takes_winograd(n, c, k, window, 1, least + 1)
     fastconv.set_algorithm("direct")
     assert not takes_winograd(n, c, k, window, 1)

@@ -18,6 +18,7 @@ _algorithm = "auto"
 # Winograd's F(2x2, 3x3) has 16 products where the direct sum has 36, but it transforms every image, output and
 # filter. It pays where each transform is used often:
 CHANNELS = 32  # input and output channels from which on it does
+WEIGHT_CHANNELS = 16  # the same for the gradient of the weight, which transforms no output back
 TILES = 64  # 2x2 outputs in all images, for the filters' transform
 COVERED = 0.7  # share of the tiles' outputs that lie in the image: 49 of 64 in a 7x7 image do
 ROW_ELEMENTS = 16384  # channels x tiles of one row, whose sixteen products a core's cache must hold
@@ -75,8 +76,10 @@ def set_algorithm(algorithm: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def takes_winograd(images: int, channels: int, outputs: int, geometry: Geometry, groups: int) -> bool:
-    """Decide for one convolution, forward and both gradients alike."""
+def takes_winograd(
+    images: int, channels: int, outputs: int, geometry: Geometry, groups: int, least: int = CHANNELS
+) -> bool:
+    """Decide for one convolution of at least `least` channels, forward and the gradient of the input alike."""
     possible = (
         _algorithm != "direct"
         and geometry.kernel == (3, 3)
@@ -89,7 +92,7 @@ def takes_winograd(images: int, channels: int, outputs: int, geometry: Geometry,
     if not possible or columns * max(channels, outputs) > ROW_ELEMENTS:
         return False
     return _algorithm == "winograd" or (
-        min(channels, outputs) >= CHANNELS
+        min(channels, outputs) >= least
         and images * rows * columns >= TILES
         and geometry.out_height * geometry.out_width >= COVERED * 4 * rows * columns
     )

@@ -30,9 +30,9 @@ from fastconv._native.call import (
     fits,
     forget,
     generation,
+    is_open,
     next_turn,
     not_a_kernel,
-    recording,
     results,
     run,
 )
@@ -48,10 +48,10 @@ __all__ = [
     "fits",
     "forget",
     "generation",
+    "is_open",
     "next_turn",
     "not_a_kernel",
     "nothing",
-    "recording",
     "results",
     "run",
 ]

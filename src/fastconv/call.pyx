@@ -48,6 +48,7 @@ cdef enum:
     KEY_NUMBERS = 96    # of a key: five arrays of four axes, and the numbers of a window, several times over
     KEPT_PLANS = 4096   # a program that sees more shapes than that begins anew
     ALIGNMENT = 64      # bytes: a cache line, and the widest vector register
+    LARGE = 65536       # bytes of a result from which on it pays that no vector of it lies in two cache lines
     BLOCK = 262144      # bytes: the least that an arena asks for
     AXES_MAX = 64       # of a NumPy array
 
@@ -343,6 +344,12 @@ cdef class Arena(Memory):
         """A copy has memory of its own, and finds out anew how much."""
         return Arena, ()
 
+    @property
+    def size(self):
+        """Bytes of all its memory."""
+        cdef Pool pool
+        return sum([block.nbytes for pool in (self.kept, self.turn, self.other_turn) for block in pool.blocks])
+
     cdef begin(self):
         self.kept.rewind()
         self.serving = self.kept
@@ -400,13 +407,18 @@ def empty(tuple shape not None, cnp.dtype dtype not None):
     cdef cnp.npy_intp sizes[AXES_MAX]
     cdef int axes = <int>len(shape), k
     cdef Py_ssize_t size = dtype.itemsize
-    cdef cnp.ndarray array
+    cdef cnp.npy_intp whole
+    cdef cnp.ndarray array, block
     if axes > AXES_MAX:
         raise ValueError(f"shape: expected at most {AXES_MAX} axes; received {axes}")
     for k in range(axes):
         sizes[k] = shape[k]
         size = size * sizes[k] if sizes[k] == 0 or size <= INT64_MAX // 2 // sizes[k] else INT64_MAX // 2
     size = (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    if opened == NULL and size >= LARGE:
+        whole = size + ALIGNMENT
+        block = cnp.PyArray_EMPTY(1, &whole, cnp.NPY_UINT8, 0)
+        return new_array(dtype, axes, sizes, aligned(cnp.PyArray_DATA(block)), block)
     if opened == NULL:
         return new_array(dtype, axes, sizes, NULL, None)
     if type(<object>opened) is Arena:
@@ -446,9 +458,9 @@ def run(kernel, *arguments):
     return kernel(*arguments)
 
 
-def recording():
-    """Whether a tape is open."""
-    return opened != NULL and type(<object>opened) is Tape
+def is_open():
+    """Whether an arena or a tape is open in this thread."""
+    return opened != NULL
 
 
 def not_a_kernel():

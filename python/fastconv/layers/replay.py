@@ -7,6 +7,9 @@ copies its input into the recorded one and runs those kernels again, on the same
 What was recorded holds until an attribute of any layer or parameter is set, or all plans are forgotten; numbers
 written in place are read where they lie. Only layers that say `only_kernels` are recorded: their inference is kernels
 and views, whatever the numbers. A recording serves one call at a time, so threads that share a model make one each.
+
+A larger batch of such layers is computed in memory that earlier ones used: fresh memory may cost as much as the
+arithmetic.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._call import Tape, generation, recording
+from .._call import Arena, Tape, generation, is_open
 from .._threads import get_num_threads
 from .._validation import Array
 
@@ -25,6 +28,9 @@ LARGEST = 2**20
 
 KEPT = 16
 """Recordings that a stack of layers keeps."""
+
+KEPT_MEMORY = 2**26
+"""Bytes of memory for larger batches that a stack of layers keeps, at most."""
 
 _versions = itertools.count(1)
 _version = 0
@@ -59,7 +65,6 @@ class Replay:
 
     def __init__(self, stack: Pass, x: Array) -> None:
         self._version, self._generation = _version, generation()
-        self._stack = stack
         self._lists: list[tuple[list[Any], list[Any]]] = []
         self._calls: list[Any] | None = None
         if _collect(stack, self._lists):
@@ -74,10 +79,14 @@ class Replay:
         unchanged = self._version == _version and self._generation == generation()
         return unchanged and all(now == then for now, then in self._lists)
 
+    @property
+    def records(self) -> bool:
+        """Whether there is anything to run again."""
+        return self._calls is not None
+
     def __call__(self, x: Array) -> Array:
         """Return the output for `x`, of the recorded shape."""
-        if self._calls is None:
-            return self._stack.infer(x)
+        assert self._calls is not None
         self._x[...] = x
         for kernel, arguments in self._calls:
             kernel(*arguments)
@@ -101,6 +110,7 @@ class Replays:
 
     def __init__(self) -> None:
         self._kept: dict[Any, Replay] = {}
+        self._arenas: list[Arena] = []
 
     def __reduce__(self) -> tuple[type[Replays], tuple[()]]:
         """Copy no recording: it holds the arrays of its own model."""
@@ -108,8 +118,10 @@ class Replays:
 
     def compute(self, stack: Pass, x: Array, dtype: np.dtype[Any]) -> Array:
         """Return the output for `x`, from a recording where there can be one."""
-        if type(x) is not np.ndarray or x.dtype is not dtype or x.nbytes > LARGEST or recording():
+        if type(x) is not np.ndarray or x.dtype is not dtype or is_open():
             return stack.infer(x)
+        if x.nbytes > LARGEST:
+            return self._infer(stack, x)
         kept = self._kept
         key = x.shape, get_num_threads()
         replay = kept.pop(key, None)  # it is this call's own until it is put back
@@ -117,6 +129,18 @@ class Replays:
             replay = Replay(stack, x)
             if len(kept) >= KEPT:
                 kept.clear()
-        y = replay(x)
+        y = replay(x) if replay.records else self._infer(stack, x)
         kept[key] = replay
+        return y
+
+    def _infer(self, stack: Pass, x: Array) -> Array:
+        """Return the output for `x`, layer by layer, in memory that an earlier pass used."""
+        if not _collect(stack, []):
+            return stack.infer(x)
+        arena = self._arenas.pop() if self._arenas else Arena()  # this call's own until it is put back
+        with arena:
+            y = stack.infer(x)
+        y = y.copy()
+        if arena.size <= KEPT_MEMORY and not self._arenas:
+            self._arenas.append(arena)
         return y

@@ -196,6 +196,11 @@ class Stack(Layer):
 
     def infer(self, x: Array) -> Array:
         """Return the output for `x`, layer by layer; each layer's input is dropped as soon as it is used."""
+        turns = begin_turns()
         for layer in self.layers:
+            if turns:
+                next_turn(x)
             x = layer(x)
+        if turns:
+            end_turns()
         return x
