@@ -129,3 +129,34 @@ assert 5e-324 * 1.0 > 0
 print("same")
 """
     assert run_python(program) == "same"
+
+
+SPINS = """
+import os, fastconv
+print("OMP_WAIT_POLICY" in os.environ, os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GCC's runtime")
+@pytest.mark.parametrize(
+    ("environment", "spins", "left"),
+    [
+        ({}, "4000", "False None"),
+        ({"GOMP_SPINCOUNT": "77"}, "77", "False 77"),
+        ({"OMP_WAIT_POLICY": "passive"}, "0", "True None"),
+    ],
+)
+def test_waiting_threads_spin_shortly(environment: dict[str, str], spins: str, left: str) -> None:
+    """The runtime says itself how long; the environment is what it was."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", SPINS],
+        env={**kept, **environment, "OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == left
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("the runtime of this build is not GCC's")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

@@ -16,7 +16,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-import fastconv._native.cpu as cpu
+
+def _load_with_short_spins() -> ModuleType:
+    """Load the first module that needs OpenMP's runtime; GCC's reads its environment as it is loaded.
+
+    By itself it lets a thread that waits for its team spin for 300,000 pauses: on some processors 13 ms, in which the
+    one it waits for may not get the core it needs. 4,000 outlast the Python between two kernels. A setting of the
+    user's stands.
+    """
+    ours = not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    if ours:
+        os.environ["GOMP_SPINCOUNT"] = "4000"
+    try:
+        return import_module("fastconv._native.cpu")
+    finally:
+        if ours:
+            del os.environ["GOMP_SPINCOUNT"]
+
+
+cpu = _load_with_short_spins()
 
 #: Instruction sets, best first.
 ISAS = ("avx512", "avx2", "baseline")

@@ -7,7 +7,7 @@ sums are added: results do not depend on it.
 # Starting and joining a team costs a few microseconds, and on a busy machine the wait for a core: work of fewer
 # multiply-adds, or of what takes as long as so many, stays on the calling thread.
 cdef enum:
-    SMALL_WORK = 1000000
+    SMALL_WORK = 5000000
 
 
 cdef inline int team_size(double work, Py_ssize_t tasks, int threads) noexcept nogil:
