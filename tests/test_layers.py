@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastconv import initializers, layers
+from fastconv._call import Arena
 from fastconv._config import describe, restore
 from fastconv.gradcheck import gradcheck
 from fastconv.layers import (
@@ -368,3 +369,57 @@ def test_a_custom_layer_with_parameters_learns() -> None:
     x = np.random.default_rng(0).standard_normal((64, 3))
     model.fit(x, x * [1.0, -2.0, 0.5], epochs=300, verbose=0, batch_size=16)
     np.testing.assert_allclose(model.get_weights()[0], [1.0, -2.0, 0.5], atol=1e-2)
+
+
+class Save(Layer):
+    """Begins a skip connection: what it was given is added further down, and the gradient comes back here."""
+
+    kept: np.ndarray
+    returned: np.ndarray
+
+    def forward(self, x: np.ndarray, training: bool = False) -> tuple[np.ndarray, Any]:
+        self.kept = x
+
+        def backward(grad_y: np.ndarray, input_grad: bool = True) -> np.ndarray:
+            return grad_y + self.returned
+
+        return x, backward
+
+
+class Add(Layer):
+    """Ends the connection that `start` began."""
+
+    def __init__(self, start: Save) -> None:
+        super().__init__()
+        self.start = start
+
+    def forward(self, x: np.ndarray, training: bool = False) -> tuple[np.ndarray, Any]:
+        def backward(grad_y: np.ndarray, input_grad: bool = True) -> np.ndarray:
+            self.start.returned = grad_y
+            return grad_y
+
+        return x + self.start.kept, backward
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_memory_of_a_step_changes_no_gradient(skip: bool) -> None:
+    """Inside an arena, where layers take turns unless some of them may share arrays, as outside."""
+    save = Save()
+    middle = [Dense(300, activation="tanh"), ReLU(), Dense(300), LeakyReLU()]
+    stack = Stack([Dense(300), save, *middle, Add(save), Dense(3)] if skip else [Dense(300), *middle, Dense(3)])
+    rng = np.random.default_rng(0)
+    stack.build((300,), rng)
+    x, grad = rng.standard_normal((300, 300), np.float32), rng.standard_normal((300, 3), np.float32)
+    y, backward = stack.forward(x, True)
+    grad_x = backward(grad)
+    expected = [y.copy(), grad_x.copy(), *(parameter.grad.copy() for parameter in stack.parameters)]
+    inferred = stack(x)
+    arena = Arena()
+    for _ in range(3):
+        with arena:
+            y, backward = stack.forward(x, True)
+            grad_x = backward(grad)
+            found = [y, grad_x, *(parameter.grad for parameter in stack.parameters)]
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(stack(x), inferred)
