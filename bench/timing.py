@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -136,12 +137,13 @@ def interleave(
     settle = SETTLE_SECONDS if threads > 1 else 0.0
     figures: dict[str, list[float]] = {name: [] for name in probes or {}}
     lanes = {name: _lane(call, effort) for name, call in contenders.items()}
+    order = random.Random(0)  # nobody always follows the one whose threads spin longest
     with _without_garbage_collection():
         for _ in range(effort.rounds):
             for name, probe in (probes or {}).items():
                 time.sleep(settle)
                 figures[name].append(probe())
-            for lane in lanes.values():
+            for lane in order.sample(list(lanes.values()), len(lanes)):
                 if not lane.seconds or lane.spent < effort.seconds:
                     lane.sample(settle)
     return (

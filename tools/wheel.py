@@ -19,7 +19,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 
 REPAIR = {
-    "linux": ("auditwheel", "repair", "--strip", "--wheel-dir"),
+    "linux": ("auditwheel", "repair", "--strip", "--zip-compression-level", "9", "--wheel-dir"),
     "darwin": ("delocate.cmd.delocate_wheel", "--wheel-dir"),
     "win32": ("delvewheel", "repair", "--wheel-dir"),
 }

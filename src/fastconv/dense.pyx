@@ -157,7 +157,7 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept
                 m = group
                 while m < group_end:
                     run_product(
-                        vectors, <int>min(block, group_end - m), depth,
+                        vectors, ROWS_MAX, <int>min(block, group_end - m), depth,
                         g.left + m * g.left_row + p * g.left_step, g.left_row, g.left_step, right, right_step,
                         g.target + m * g.target_row + start, g.target_row,
                         <int>(width - (vectors - 1) * LANES), p > 0 or g.add,

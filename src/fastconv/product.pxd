@@ -9,9 +9,9 @@ Contract of `product` (lanes are columns)
     layout: one element is broadcast for `vectors` multiply-adds. Of b whole vectors are read, of c only what is
     written. Each result is one chain over p in rising order, whatever `rows` and `vectors` are.
 
-`rows` and `vectors` are literals at every call, as in `tile`; `run_product` turns run-time sizes into them. Rows of
-`a` are reached from a pointer for every three of them, and the loop takes several p at a time: short sums spend less
-on it.
+`rows` and `vectors` are literals at every call, as in `tile`; `run_product` turns run-time sizes, of at most the
+literal `most` rows, into them. Rows of `a` are reached from a pointer for every three of them, and the loop takes two
+or four p at a time: short sums spend less on it.
 """
 
 from fastconv.simd cimport LANES, real, vload, vload_some, vreal, vset, vstore, vstore_some
@@ -40,7 +40,7 @@ cdef inline void product(
     cdef real weight
     cdef Py_ssize_t p = 0
     cdef int i, j, u
-    cdef int unrolled = 2 if vectors <= 2 else 4
+    cdef int unrolled = 4 if vectors == 4 else 2
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
@@ -83,7 +83,7 @@ cdef inline void product(
 
 
 cdef inline void product_of(
-    const int vectors, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const int vectors, const int most, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
 ) noexcept nogil:
     if rows == 1:
@@ -106,28 +106,28 @@ cdef inline void product_of(
         product(9, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif rows == 10 and tile_rows(vectors) >= 10:
         product(10, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
-    elif rows == 11 and tile_rows(vectors) >= 11:
+    elif rows == 11 and min(most, tile_rows(vectors)) >= 11:
         product(11, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
-    elif rows == 12 and tile_rows(vectors) >= 12:
+    elif rows == 12 and min(most, tile_rows(vectors)) >= 12:
         product(12, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
-    elif rows == 13 and tile_rows(vectors) >= 13:
+    elif rows == 13 and min(most, tile_rows(vectors)) >= 13:
         product(13, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
-    elif rows == 14 and tile_rows(vectors) >= 14:
+    elif rows == 14 and min(most, tile_rows(vectors)) >= 14:
         product(14, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
 
 
 cdef inline void run_product(
-    int vectors, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    int vectors, const int most, int rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int last, bint add,
 ) noexcept nogil:
     if vectors == 1:
-        product_of(1, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+        product_of(1, most, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 2:
-        product_of(2, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+        product_of(2, most, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 3:
-        product_of(3, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+        product_of(3, most, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 4:
-        product_of(4, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
+        product_of(4, most, rows, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 5:
         product(1, 5, depth, a, a_row, a_step, b, b_step, c, c_row, last, add)
     elif vectors == 6:

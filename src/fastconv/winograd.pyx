@@ -34,8 +34,8 @@ cimport numpy as cnp
 from fastconv.parallel cimport team_size
 from fastconv.product cimport run_product
 from fastconv.simd cimport (
-    CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, aligned, real, vactivate, vload, vload_partial, vreal, vset, vstore,
-    vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block, whole_vectors,
+    CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, TILE_ROWS_1, aligned, real, vactivate, vload, vload_partial,
+    vreal, vset, vstore, vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, tile_rows
 
@@ -327,8 +327,8 @@ cdef inline void run_products(
     step = ceil_div(rows, blocks)
     while i < rows:
         run_product(
-            vectors, <int>min(step, rows - i), depth, a + i * a_row, a_row, a_step, b, width, c + i * c_row, c_row,
-            LANES, add,
+            vectors, TILE_ROWS_1, <int>min(step, rows - i), depth, a + i * a_row, a_row, a_step, b, width,
+            c + i * c_row, c_row, LANES, add,
         )
         i += step
 
