@@ -458,8 +458,12 @@ def softmax_backward(grad_output: Array, output: Array, axis: int = -1, *, out: 
     shape, dtype = output.shape, output.dtype
     inputs = (grad_output, output)
     grad_x = _call.empty(shape, dtype) if out is None else check.out(out, shape, dtype, inputs, in_place=True)
+    kernel = _activation[dtype.char].softmax_backward
+    if last == 1 and len(shape) == 2:
+        run(kernel, grad_output, output, grad_x, get_num_threads())
+        return grad_x
     grad_rows, rows = _as_rows(grad_output, last), _as_rows(output, last)
     target = _rows_for(grad_x, rows, last)
-    run(_activation[output.dtype.char].softmax_backward, grad_rows, rows, target, get_num_threads())
+    run(kernel, grad_rows, rows, target, get_num_threads())
     _from_rows(target, last, grad_x)
     return grad_x
