@@ -18,7 +18,7 @@ channels, or over tiles for the gradient of the weight.
 
     x -> channels_last -> transform_input -> V[product][tile][channel]
     weight -> transform_weight -> U[outputs][product][channel][output]
-    V, U -> run_products -> M[product][tile][output] -> transform_output -> store_block -> y
+    V, U -> run_products -> M[product][tile][output] -> transform_output -> store_rows -> y
 
 A NaN or an infinity in d would reach outputs of the tile that do not depend on it. But it makes every product it
 enters, and so every output it reaches, NaN or infinite: the images in which an output is not finite are named, and
