@@ -27,10 +27,11 @@ the caller computes them the direct way. Overflow within the transforms is found
 
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memchr, memset
 
 cimport numpy as cnp
 
+from fastconv.geometry cimport ceil_div
 from fastconv.parallel cimport team_size
 from fastconv.product cimport run_product
 from fastconv.simd cimport (
@@ -71,10 +72,6 @@ cdef struct Plan:
     Py_ssize_t tiles            # of a whole block
     Py_ssize_t pitch            # pixels of a copied row
     Py_ssize_t pixels_size      # workspace: the copied rows of a block's largest piece of one image
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef void plan_blocks(Plan* w, Py_ssize_t tile_elements, Py_ssize_t elements) noexcept nogil:
@@ -660,7 +657,9 @@ cdef list run_forward(Forward* w, int threads):
     memset(w.not_finite, 0, w.plan.images)
     with nogil:
         status = forward_kernel(w, threads)
-    images = [n for n in range(w.plan.images) if w.not_finite[n]]
+    images = []
+    if memchr(w.not_finite, 1, w.plan.images) != NULL:
+        images = [n for n in range(w.plan.images) if w.not_finite[n]]
     free(w.not_finite)
     if status != 0:
         raise MemoryError("no room for the workspace of a convolution")
