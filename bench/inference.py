@@ -9,18 +9,16 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from statistics import median
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 import fastconv as fc
-from bench import environment, report, targets
+from bench import command, environment, targets
 from bench.networks import NETWORKS, Array, Batch, Conv, Dense, Mean, Network, Pool
 from bench.peers import ONNX_IR_VERSION, ONNX_OPSET
 from bench.report import Column, Row, geometric_mean, number, percent
-from bench.timing import QUICK, Effort, interleave
+from bench.timing import Effort, interleave
 from bench.trainers import FastconvTrainer, TorchTrainer
 from fastconv import _dispatch
 
@@ -222,16 +220,11 @@ def print_summary(rows: Sequence[Row]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.inference", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    command.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 128])
-    command.add_argument("--quick", action="store_true", help="three short rounds: no figures")
-    command.add_argument("--rounds", type=int, default=Effort.rounds, help="samples of each")
-    command.add_argument("--seconds", type=float, default=2.0, help="limit of each")
-    command.add_argument("--fastest", action="store_true", help="compare fastest samples, not medians: busy machine")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.inference", __doc__)
+    options.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    options.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 128])
+    command.add_effort(options, seconds=2.0)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -239,23 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     environment.relaunch_with_threads(options.threads)
     present, absent = contenders(options.threads)
-    conditions = environment.describe(options.threads)
-    environment.print_conditions(conditions, present, absent)
-    statistic = min if options.fastest else median
-    effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
-    print(report.header(COLUMNS))
-    neighbours = environment.Neighbours()
-    rows = []
+    run = command.Run(options, present, absent)
+    run.begin(COLUMNS)
     for name in options.networks:
         for size in options.batch_sizes:
-            row = measure(NETWORKS[name], size, present, threads=options.threads, effort=effort)
-            print(report.line(COLUMNS, row), flush=True)
-            rows.append(row)
-    print()
-    neighbours.warn()
-    path = options.output / f"inference-{options.threads}.json"
-    report.write_json(path, {**conditions, "statistic": statistic.__name__}, rows)
-    print_summary(rows)
+            run.add(measure(NETWORKS[name], size, present, threads=options.threads, effort=run.effort))
+    run.end(f"inference-{options.threads}")
+    print_summary(run.rows)
 
 
 if __name__ == "__main__":

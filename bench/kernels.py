@@ -9,17 +9,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from bench import environment, report, targets
+from bench import command, environment, report, targets
 from bench.accuracy import ErrorBound
 from bench.peers import Contender, Problem, contenders
 from bench.report import Column, Row, geometric_mean, number, percent
 from bench.shapes import PASSES, ConvShape, select
-from bench.timing import QUICK, Effort, interleave, memory_bandwidth
+from bench.timing import Effort, interleave, memory_bandwidth
 from fastconv import _dispatch
 
 COLUMNS = (
@@ -76,16 +75,19 @@ def measure(
     peers = {name: time for name, time in seconds.items() if name not in ("fastconv", "numpy")}
     best = min(peers, key=peers.__getitem__, default=None)
     own = seconds["fastconv"]
+    moved = shape.elements * np.dtype(dtype).itemsize
+    least = max(shape.fewest_flops / limits["peak"], moved / limits["bandwidth"])
     row: dict[str, Any] = {
         "shape": shape.label,
         "pass": pass_name,
         "ms": 1e3 * own,
         "gflops": shape.flops / own / 1e9,
         "peak_share": shape.flops / own / limits["peak"],
-        "bandwidth_share": shape.elements * np.dtype(dtype).itemsize / own / limits["bandwidth"],
+        "bandwidth_share": moved / own / limits["bandwidth"],
         "best_peer": best,
         "peer_ms": 1e3 * seconds[best] if best else None,
         "ratio": seconds[best] / own if best else None,
+        "limit_ratio": seconds[best] / min(own, least) if best else None,
         "numpy_ratio": seconds["numpy"] / own if "numpy" in seconds else None,
         "error": errors["fastconv"],
         "seconds": seconds,
@@ -121,6 +123,8 @@ def print_summary(rows: Sequence[Row]) -> None:
         f"  {overall:6.2f}  all; ahead or level in {ahead} of {len(compared)}; "
         f"target {targets.cell([mean], {'ratio': overall})}"
     )
+    limit = geometric_mean(row["limit_ratio"] for row in compared)
+    print(f"  {limit:6.2f}  if each case ran at the peak or at the copy's speed, Winograd's transforms for nothing")
     targets.print_count([*verdicts, mean.holds({"ratio": overall})])
 
 
@@ -138,17 +142,12 @@ def plot(path: Path, rows: Sequence[Row], title: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.kernels", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    command.add_argument("--filter", default="", help='words that a case must have, such as "3x3 forward"')
-    command.add_argument("--peers", default="", help='only these peers, separated by commas; "fastconv" for none')
-    command.add_argument("--quick", action="store_true", help="three short rounds: no figures")
-    command.add_argument("--rounds", type=int, default=Effort.rounds, help="samples of each")
-    command.add_argument("--seconds", type=float, default=Effort.seconds, help="limit of each")
-    command.add_argument("--fastest", action="store_true", help="compare fastest samples, not medians: busy machine")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.kernels", __doc__)
+    options.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    options.add_argument("--filter", default="", help='words that a case must have, such as "3x3 forward"')
+    options.add_argument("--peers", default="", help='only these peers, separated by commas; "fastconv" for none')
+    command.add_effort(options)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -165,34 +164,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             names = ", ".join((*present, *absent))
             raise SystemExit(f"expected names among {names} in --peers ; received {', '.join(sorted(unknown))}")
         present = {name: peer for name, peer in present.items() if name in wanted}
-    conditions = environment.describe(options.threads)
-    environment.print_conditions(conditions, present, absent)
-    statistic = min if options.fastest else median
-    effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
+    run = command.Run(options, present, absent)
     bandwidth = memory_bandwidth(options.threads)
-    print(report.header(COLUMNS))
-    neighbours = environment.Neighbours()
-    rows = []
-    for shape, pass_name in cases:
-        row = measure(
-            shape,
-            pass_name,
-            present,
-            dtype=options.dtype,
-            threads=options.threads,
-            effort=effort,
-            bandwidth=bandwidth,
+    run.begin(COLUMNS)
+    for case in cases:
+        run.add(
+            measure(
+                *case, present, dtype=options.dtype, threads=options.threads, effort=run.effort, bandwidth=bandwidth
+            )
         )
-        print(report.line(COLUMNS, row), flush=True)
-        rows.append(row)
-    neighbours.warn()
-    stem = f"kernels-{options.dtype}-{options.threads}"
-    report.write_json(
-        options.output / f"{stem}.json", {**conditions, "dtype": options.dtype, "statistic": statistic.__name__}, rows
-    )
-    title = f"Convolutions, {options.dtype}, threads: {options.threads}"
-    plot(options.output / f"{stem}.png", rows, title)
-    print_summary(rows)
+    path = run.end(f"kernels-{options.dtype}-{options.threads}", dtype=options.dtype)
+    plot(path.with_suffix(".png"), run.rows, f"Convolutions, {options.dtype}, threads: {options.threads}")
+    print_summary(run.rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import environment, report, targets
+from bench import command, environment, report, targets
 from bench.networks import NETWORKS, Batch
 from bench.report import Column, Row, number
 from bench.trainers import contenders
@@ -88,13 +88,11 @@ def compare(megabytes: dict[str, float]) -> list[Row]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--network", choices=NETWORKS, default="CIFAR CNN")
-    command.add_argument("--batch-size", type=int, default=128)
-    command.add_argument("--contender", help="train as this one, here, and print bytes alone")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.memory", __doc__)
+    options.add_argument("--network", choices=NETWORKS, default="CIFAR CNN")
+    options.add_argument("--batch-size", type=int, default=128)
+    options.add_argument("--contender", help="train as this one, here, and print bytes alone")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

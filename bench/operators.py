@@ -12,17 +12,15 @@ import argparse
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastconv as fc
-from bench import environment, report
+from bench import command, environment, targets
 from bench.report import Column, Row, geometric_mean, number, percent
-from bench.timing import QUICK, Effort, interleave, memory_bandwidth
+from bench.timing import Effort, interleave, memory_bandwidth
 from fastconv import _dispatch, ops
 
 Array: TypeAlias = NDArray[np.float32]
@@ -315,21 +313,15 @@ def print_summary(rows: Sequence[Row]) -> None:
         ratios = [row["ratio"] for row in rows if row["group"] == group and row["ratio"]]
         if ratios:
             print(f"  {geometric_mean(ratios):6.2f}  {group}, {len(ratios)} cases against torch")
-    judged = [row for row in rows if row["holds"] is not None]
-    print(f"{sum(row['holds'] for row in judged)} of {len(judged)} targets hold")
+    targets.print_count([row["holds"] for row in rows])
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.operators", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--filter", default="", help='words that a case must have, such as "dense 128"')
-    command.add_argument("--quick", action="store_true", help="three short rounds: no figures")
-    command.add_argument("--rounds", type=int, default=Effort.rounds, help="samples of each")
-    command.add_argument("--seconds", type=float, default=Effort.seconds, help="limit of each")
-    command.add_argument("--fastest", action="store_true", help="compare fastest samples, not medians: busy machine")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.operators", __doc__)
+    options.add_argument("--filter", default="", help='words that a case must have, such as "dense 128"')
+    command.add_effort(options)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -342,27 +334,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if torch is not None:
         torch.set_num_threads(options.threads)
         torch.set_grad_enabled(False)
-    conditions = environment.describe(options.threads)
-    environment.print_conditions(conditions, ["fastconv", *present], absent)
-    statistic = min if options.fastest else median
-    effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
+    run = command.Run(options, ["fastconv", *present], absent)
     bandwidth = memory_bandwidth(options.threads)
-    print(report.header(COLUMNS))
-    neighbours = environment.Neighbours()
-    rows: list[Row] = []
+    run.begin(COLUMNS)
     words = options.filter.split()
     for group in GROUPS:
         for case in group(torch):
             if all(word in case.label for word in words):
-                rows.append(measure(case, threads=options.threads, effort=effort, bandwidth=bandwidth))
-                print(report.line(COLUMNS, rows[-1]), flush=True)
-    if not rows:
+                run.add(measure(case, threads=options.threads, effort=run.effort, bandwidth=bandwidth))
+    if not run.rows:
         raise SystemExit(f"expected words of a case's name in --filter ; received {options.filter!r}")
-    neighbours.warn()
-    report.write_json(
-        options.output / f"operators-{options.threads}.json", {**conditions, "statistic": statistic.__name__}, rows
-    )
-    print_summary(rows)
+    run.end(f"operators-{options.threads}")
+    print_summary(run.rows)
 
 
 if __name__ == "__main__":

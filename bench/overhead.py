@@ -12,18 +12,16 @@ import argparse
 import importlib
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 import fastconv
-from bench import environment, report
+from bench import command, environment, targets
 from bench.inference import OnnxRuntimePredictor
 from bench.networks import NETWORKS, Batch
 from bench.report import Column, Row, number
-from bench.timing import QUICK, Effort, interleave
+from bench.timing import Effort, interleave
 from bench.trainers import FastconvTrainer
 from fastconv import ops
 from fastconv._call import Tape
@@ -219,14 +217,9 @@ def page_faults() -> int | None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--quick", action="store_true", help="three short rounds: no figures")
-    command.add_argument("--rounds", type=int, default=31, help="samples of each")
-    command.add_argument("--seconds", type=float, default=Effort.seconds, help="limit of each")
-    command.add_argument("--fastest", action="store_true", help="compare fastest samples, not medians: busy machine")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.overhead", __doc__)
+    command.add_effort(options, rounds=31)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -234,29 +227,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     environment.relaunch_with_threads(options.threads)
     fastconv.set_num_threads(options.threads)
-    conditions = environment.describe(options.threads)
-    environment.print_conditions(conditions, ["fastconv"], {})
-    statistic = min if options.fastest else median
-    effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
-    neighbours = environment.Neighbours()
-    rows: list[Row] = []
-    print(report.header(CALLS))
+    run = command.Run(options, ["fastconv"], {})
+    run.begin(CALLS)
     for name, call in calls().items():
-        rows.append(measure_call(name, call, effort))
-        print(report.line(CALLS, rows[-1]), flush=True)
-    print()
-    print(report.header(REST))
+        run.add(measure_call(name, call, run.effort))
+    run.begin(REST)
     # What is allocated first: libraries that load later have page faults of their own.
-    for row in (*measure_second_step(), *measure_inference(effort, options.threads)):
-        rows.append(row)
-        print(report.line(REST, row), flush=True)
-    print()
-    neighbours.warn()
-    report.write_json(
-        options.output / f"overhead-{options.threads}.json", {**conditions, "statistic": statistic.__name__}, rows
-    )
-    judged = [row["holds"] for row in rows if row["holds"] is not None]
-    print(f"{sum(judged)} of {len(judged)} targets hold")
+    for row in (*measure_second_step(), *measure_inference(run.effort, options.threads)):
+        run.add(row)
+    run.end(f"overhead-{options.threads}")
+    targets.print_count([row["holds"] for row in run.rows])
 
 
 if __name__ == "__main__":

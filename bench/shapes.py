@@ -83,6 +83,12 @@ class ConvShape:
         return 2 * self.n * self.k * rows * columns * (self.c // self.groups) * self.r * self.s
 
     @property
+    def fewest_flops(self) -> int:
+        """Operations of the fewest products known: Winograd's F(2x2, 3x3) has 16 where the sum has 36."""
+        short = (self.r, self.s, self.stride) == (3, 3, 1) and self.groups == 1
+        return self.flops * 16 // 36 if short else self.flops
+
+    @property
     def elements(self) -> int:
         """Elements of input, weights and output together: what one pass must read or write."""
         rows, columns = self.output_size

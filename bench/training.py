@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from bench import environment, report, targets
+from bench import command, environment, report, targets
 from bench.networks import NETWORKS, Batch, Network
 from bench.report import Column, Row, geometric_mean, number, percent
-from bench.timing import QUICK, Effort, interleave
+from bench.timing import Effort, interleave
 from bench.trainers import Step, Trainer, contenders
 from fastconv import _dispatch
 
@@ -124,16 +123,11 @@ def print_summary(rows: Sequence[Row]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
-    command.add_argument("--threads", type=int, default=1, help="threads of everyone (1)")
-    command.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    command.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 128])
-    command.add_argument("--quick", action="store_true", help="three short rounds: no figures")
-    command.add_argument("--rounds", type=int, default=Effort.rounds, help="samples of each")
-    command.add_argument("--seconds", type=float, default=2.0, help="limit of each")
-    command.add_argument("--fastest", action="store_true", help="compare fastest samples, not medians: busy machine")
-    command.add_argument("--output", type=Path, default=environment.RESULTS, help="folder")
-    return command
+    options = command.parser("bench.training", __doc__)
+    options.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    options.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 128])
+    command.add_effort(options, seconds=2.0)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,25 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     environment.relaunch_with_threads(options.threads)
     present, absent = contenders(options.threads)
-    conditions = environment.describe(options.threads)
-    environment.print_conditions(conditions, present, absent)
-    statistic = min if options.fastest else median
-    effort = QUICK if options.quick else Effort(options.rounds, options.seconds, statistic)
-    print(report.header(COLUMNS))
-    neighbours = environment.Neighbours()
-    rows = []
+    run = command.Run(options, present, absent)
+    run.begin(COLUMNS)
     for name in options.networks:
         for size in options.batch_sizes:
-            row = measure(NETWORKS[name], size, present, threads=options.threads, effort=effort)
-            print(report.line(COLUMNS, row), flush=True)
-            rows.append(row)
-    print()
-    neighbours.warn()
-    stem = f"training-{options.threads}"
-    report.write_json(options.output / f"{stem}.json", {**conditions, "statistic": statistic.__name__}, rows)
-    title = f"Training, float32, threads: {options.threads}"
-    plot(options.output / f"{stem}.png", rows, list(present), title)
-    print_summary(rows)
+            run.add(measure(NETWORKS[name], size, present, threads=options.threads, effort=run.effort))
+    path = run.end(f"training-{options.threads}")
+    plot(path.with_suffix(".png"), run.rows, list(present), f"Training, float32, threads: {options.threads}")
+    print_summary(run.rows)
 
 
 if __name__ == "__main__":
