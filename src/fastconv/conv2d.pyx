@@ -26,11 +26,11 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
+from fastconv.plane cimport Planes, copy_pairs, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore_strided,
-    vsum, vtranspose_part, whole_vectors,
+    aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore_in_turn, vstore_some,
+    vstore_strided, vsum, vtranspose_part, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 
@@ -66,6 +66,17 @@ cdef void gathered_tile(
     run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, init)
 
 
+cdef void copy_band(
+    const Planes* planes, bint split, const real* image, Py_ssize_t channels, Py_ssize_t first_row, real* target,
+    Py_ssize_t plane_size, bint padded,
+) noexcept nogil:
+    """copy_planes, or copy_pairs where the phases are `split`."""
+    if split:
+        copy_pairs(planes, image, channels, first_row, target, plane_size, padded)
+    else:
+        copy_planes(planes, image, channels, first_row, target, plane_size, padded)
+
+
 include "sweep.pxi"
 include "panel.pxi"
 
@@ -76,18 +87,31 @@ cdef int run_planes(
 ) noexcept nogil:
     """The faster of the two for the shape: a sweep over padded planes, or a panel of packed pixels."""
     cdef Panel panel
+    cdef Sweep one
+    cdef Py_ssize_t r
     if plan_sweep(s) != 0:
         return -1
     panel.s = s
-    panel.weight = weight
-    panel.output_step = output_step
-    panel.channel_step = channel_step
-    panel.group_step = group_step
-    panel.bias = bias
     plan_panel(&panel)
-    if panel_pays(&panel):
-        return run_panel(&panel, threads)
-    return run_sweep(s, weight, output_step, channel_step, group_step, bias, threads)
+    if not panel_pays(&panel):
+        return run_sweep(s, weight, output_step, channel_step, group_step, bias, threads)
+    for r in range(s.residue_count):
+        one = s[0]
+        one.taps = s.residues[r].taps
+        one.tap_count = s.residues[r].tap_count
+        one.target += s.residues[r].row * s.target_w + s.residues[r].column
+        one.grid_h = ceil_div(s.target_h - s.residues[r].row, s.target_stride_h)
+        one.grid_w = ceil_div(s.target_w - s.residues[r].column, s.target_column)
+        panel.s = &one
+        panel.weight = weight
+        panel.output_step = output_step
+        panel.channel_step = channel_step
+        panel.group_step = group_step
+        panel.bias = bias
+        plan_panel(&panel)
+        if run_panel(&panel, threads) != 0:
+            return -1
+    return 0
 
 
 # ---- forward ------------------------------------------------------------------------------------------
@@ -123,7 +147,8 @@ cdef int forward_kernel(
     int threads,
 ) noexcept nogil:
     cdef Sweep s
-    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w
+    cdef Residue residue
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, f
     cdef int status
     cdef Tap* tap = <Tap*>malloc(taps * sizeof(Tap))
     cdef Py_ssize_t* phase = <Py_ssize_t*>malloc(2 * taps * sizeof(Py_ssize_t))
@@ -149,10 +174,20 @@ cdef int forward_kernel(
         and g.out_height + (g.kernel_h - 1) * g.dilation_h == g.height
         and g.out_width + (g.kernel_w - 1) * g.dilation_w == g.width
     )
+    s.split = s.planes.stride_w == 2 and s.planes.phases % 2 == 0
+    for f in range(s.planes.phases):
+        s.split = s.split and phase[taps + f] == f % 2 and phase[f] == phase[f - f % 2]
     s.tap_count = taps
     s.taps = tap
+    residue = Residue(tap, taps, 0, 0, 0)
+    s.residue_count = 1
+    s.residues = &residue
+    s.pairs = False
     s.outputs = g.out_channels
     s.target = y
+    s.target_h = g.out_height
+    s.target_w = g.out_width
+    s.target_stride_h = 1
     s.grid_h = g.out_height
     s.grid_w = g.out_width
     s.target_plane = g.out_height * g.out_width
@@ -171,34 +206,20 @@ cdef int forward_kernel(
 # ---- gradient of the input ----------------------------------------------------------------------------
 
 cdef Py_ssize_t taps_of_residue(
-    const Geometry* g, Py_ssize_t row, Py_ssize_t column, Tap* taps, Planes* planes,
+    const Geometry* g, Py_ssize_t row, Py_ssize_t column, Tap* taps,
 ) noexcept nogil:
     """The taps through which an input pixel at (row, column) modulo the stride reaches an output pixel.
 
     Input row i = row + u*stride meets tap r at output row u + (row + top - r*dilation)/stride.
     """
-    cdef Py_ssize_t r, s, down, right, count = 0, t
-    cdef Py_ssize_t lowest_row = 0, lowest_column = 0
+    cdef Py_ssize_t r, s, down, right, count = 0
     for r in range(g.kernel_h):
         for s in range(g.kernel_w):
             down = row + g.top - r * g.dilation_h
             right = column + g.left - s * g.dilation_w
-            if down % g.stride_h != 0 or right % g.stride_w != 0:
-                continue
-            taps[count].phase = 0
-            taps[count].row = down // g.stride_h
-            taps[count].column = right // g.stride_w
-            taps[count].index = r * g.kernel_w + s
-            if count == 0 or taps[count].row < lowest_row:
-                lowest_row = taps[count].row
-            if count == 0 or taps[count].column < lowest_column:
-                lowest_column = taps[count].column
-            count += 1
-    for t in range(count):
-        taps[t].row -= lowest_row
-        taps[t].column -= lowest_column
-    planes.top = -lowest_row
-    planes.left = -lowest_column
+            if down % g.stride_h == 0 and right % g.stride_w == 0:
+                taps[count] = Tap(0, down // g.stride_h, right // g.stride_w, r * g.kernel_w + s)
+                count += 1
     return count
 
 
@@ -206,16 +227,33 @@ cdef int backward_input_kernel(
     const Geometry* g, const real* grad_y, const real* weight, real* grad_x, int threads,
 ) noexcept nogil:
     cdef Sweep s
-    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, row, column
-    cdef Py_ssize_t only_phase = 0
-    cdef int status = 0
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, row, column, t, count
+    cdef Py_ssize_t rows = min(g.stride_h, g.height), columns = min(g.stride_w, g.width)
+    cdef Py_ssize_t only_phase = 0, lowest_row = 0, lowest_column = 0
+    cdef int status
     cdef Tap* tap = <Tap*>malloc(taps * sizeof(Tap))
-    if tap == NULL:
+    cdef Residue* residue = <Residue*>malloc(taps * sizeof(Residue))
+    if tap == NULL or residue == NULL:
+        free(tap)
+        free(residue)
         return -1
-    if g.stride_h > 1 or g.stride_w > 1:  # pixels that no tap reaches
-        memset(
-            grad_x, 0, g.images * g.groups * g.in_channels * g.height * g.width * sizeof(real)
-        )
+    s.tap_count = 0
+    s.residue_count = 0
+    for row in range(rows):
+        for column in range(columns):
+            count = taps_of_residue(g, row, column, tap + s.tap_count)
+            if count > 0:
+                residue[s.residue_count] = Residue(tap + s.tap_count, count, s.tap_count, row, column)
+                s.residue_count += 1
+                s.tap_count += count
+    for t in range(s.tap_count):
+        lowest_row = min(lowest_row if t > 0 else tap[t].row, tap[t].row)
+        lowest_column = min(lowest_column if t > 0 else tap[t].column, tap[t].column)
+    for t in range(s.tap_count):
+        tap[t].row -= lowest_row
+        tap[t].column -= lowest_column
+    s.planes.top = -lowest_row
+    s.planes.left = -lowest_column
     s.planes.phases = 1
     s.planes.phase_row = &only_phase
     s.planes.phase_column = &only_phase
@@ -223,35 +261,39 @@ cdef int backward_input_kernel(
     s.planes.width = g.out_width
     s.planes.stride_h = 1
     s.planes.stride_w = 1
+    s.split = False
     s.source = grad_y
     s.images = g.images
     s.groups = g.groups
     s.channels = g.out_channels
     s.taps = tap
+    s.residues = residue
+    s.pairs = g.stride_w == 2 and columns == 2 and s.residue_count == rows * columns
     s.outputs = g.in_channels
+    s.target = grad_x
+    s.target_h = g.height
+    s.target_w = g.width
+    s.target_stride_h = g.stride_h
     s.target_plane = g.height * g.width
     s.target_row = g.width * g.stride_h
     s.target_column = g.stride_w
+    s.grid_h = ceil_div(g.height, g.stride_h)
+    s.grid_w = ceil_div(g.width, g.stride_w)
     s.activation = LINEAR
     s.slope = 0
-    for row in range(min(g.stride_h, g.height)):
-        for column in range(min(g.stride_w, g.width)):
-            s.tap_count = taps_of_residue(g, row, column, tap, &s.planes)
-            if s.tap_count == 0:
-                continue
-            s.grid_h = ceil_div(g.height - row, g.stride_h)
-            s.grid_w = ceil_div(g.width - column, g.stride_w)
-            s.target = grad_x + row * g.width + column
-            s.in_place = taps == 1 and g.height == g.out_height and g.width == g.out_width \
-                and s.planes.top == 0 and s.planes.left == 0
-            status = run_planes(
-                &s, weight, taps, g.in_channels * taps, g.out_channels * g.in_channels * taps, NULL, threads
-            )
-            if status != 0:
-                break
-        if status != 0:
-            break
+    s.in_place = taps == 1 and g.height == g.out_height and g.width == g.out_width \
+        and s.planes.top == 0 and s.planes.left == 0
+    if s.residue_count < rows * columns:  # pixels that no tap reaches
+        memset(
+            grad_x, 0, g.images * g.groups * g.in_channels * g.height * g.width * sizeof(real)
+        )
+    status = 0
+    if s.residue_count > 0:
+        status = run_planes(
+            &s, weight, taps, g.in_channels * taps, g.out_channels * g.in_channels * taps, NULL, threads
+        )
     free(tap)
+    free(residue)
     return status
 
 

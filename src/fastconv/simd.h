@@ -388,6 +388,8 @@ static inline void vprefetch(const real *p, ptrdiff_t count)
     __builtin_prefetch(p + count - 1, 0, 2);
 }
 
+static inline void vprefetch_line(const real *p) { __builtin_prefetch(p, 0, 2); }
+
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */
 static inline vreal vload_strided(const real *p, ptrdiff_t stride, int n)
 {
@@ -420,17 +422,19 @@ static inline void vload_pairs(const real *p, int n, vreal *first, vreal *second
     *second = vodd(low, high);
 }
 
-static inline void vstore_pairs(real *p, vreal first, vreal second, int n)
+/* The first n <= 2 LANES of first[0], second[0], first[1], second[1] and so on. */
+static inline void vstore_in_turn(real *p, vreal first, vreal second, int n)
 {
     const vreal low = vlower_in_turn(first, second), high = vupper_in_turn(first, second);
-    if (2 * n >= LANES) {
+    if (n >= LANES) {
         vstore(p, low);
-        vstore_some(p + LANES, high, 2 * n - LANES);
+        vstore_some(p + LANES, high, n - LANES);
     } else {
-        vstore_partial(p, low, 2 * n);
+        vstore_partial(p, low, n);
     }
 }
 
+static inline void vstore_pairs(real *p, vreal first, vreal second, int n) { vstore_in_turn(p, first, second, 2 * n); }
 
 /* The first n lanes to p[0], p[stride], ...: touches nothing between or past them. */
 static inline void vstore_strided(real *p, vreal v, ptrdiff_t stride, int n)

@@ -47,10 +47,12 @@ cdef extern from "simd.h" nogil:
     vreal vfirst(vreal v, int n) noexcept
     vreal vpermute(vreal a, vreal b, vint lanes) noexcept
     void vload_pairs(const real* p, int n, vreal* first, vreal* second) noexcept
+    void vstore_in_turn(real* p, vreal first, vreal second, int n) noexcept
     void vstore_pairs(real* p, vreal first, vreal second, int n) noexcept
     vreal vmaximum(vreal a, vreal b) noexcept
     vreal vkeep(vint mask, vreal v) noexcept
     void vprefetch(const real* p, Py_ssize_t count) noexcept
+    void vprefetch_line(const real* p) noexcept
     void vstore_strided(real* p, vreal v, Py_ssize_t stride, int n) noexcept
     vreal vload_some(const real* p, int n) noexcept
     void vstore_some(real* p, vreal v, int n) noexcept

@@ -9,6 +9,24 @@ cdef enum:
     BY_ROW = 1
     TWO_ROWS = 2
 
+cdef struct Residue:            # the target's pixels at every s-th row and column from one on, and the taps they meet
+    Tap* taps
+    Py_ssize_t tap_count
+    Py_ssize_t first            # taps of the residues before
+    Py_ssize_t row
+    Py_ssize_t column
+
+cdef struct Piece:              # neighbours of a row that lie in one tile and are stored together
+    Py_ssize_t place            # in each row of the tile
+    Py_ssize_t target           # in each plane of the target
+    int count
+
+cdef struct Region:             # memory that the next copy will read or the next stores will write
+    const real* start
+    Py_ssize_t piece            # neighbours,
+    Py_ssize_t step             # from the first of them to the next piece's,
+    Py_ssize_t size             # and all of them
+
 cdef struct Sweep:
     # source
     Planes planes               # of one band
@@ -18,22 +36,29 @@ cdef struct Sweep:
     Py_ssize_t channels         # summed over, of one group
     Py_ssize_t chunk            # channels copied at a time
     bint in_place               # the image is its own plane
-    Py_ssize_t tap_count
+    bint split                  # the two column phases of a row are copied together
+    Py_ssize_t tap_count        # of all residues, one after the other
     Tap* taps
-    Py_ssize_t* offset          # of each (channel of a chunk, tap)
+    Py_ssize_t* offset          # [residue][channel of a chunk][tap]
+    Py_ssize_t residue_count
+    Residue* residues
+    bint pairs                  # each two residues are neighbours in a row of the target and stored together
     # weights and bias, packed for the tile
     Py_ssize_t outputs          # of one group
     Py_ssize_t blocks
     int rows
     int vectors
-    real* packed                # [group][block][channel][tap][row]
+    real* packed                # [group][block][residue][channel][tap][row]
     real* init                  # [group][block][row]
     # destination: a grid of pixels in each output plane
     real* target
-    Py_ssize_t grid_h
+    Py_ssize_t target_h
+    Py_ssize_t target_w
+    Py_ssize_t target_stride_h
+    Py_ssize_t grid_h           # of the first residue
     Py_ssize_t grid_w
     Py_ssize_t target_plane
-    Py_ssize_t target_row
+    Py_ssize_t target_row       # from one row of the grid to the next
     Py_ssize_t target_column
     int activation
     real slope
@@ -44,12 +69,15 @@ cdef struct Sweep:
     Py_ssize_t band_rows
     Py_ssize_t bands
     Py_ssize_t parts            # of the output blocks
+    Py_ssize_t tasks
     Py_ssize_t plane_size
     Py_ssize_t reach            # the largest offset
     Py_ssize_t planes_size      # workspace of one thread: planes, then sums
     Py_ssize_t sums_size
-    Py_ssize_t sums_row
+    Py_ssize_t sums_start       # from a tile's sums to those of the next vectors, block and residue,
     Py_ssize_t sums_block
+    Py_ssize_t sums_residue
+    Py_ssize_t sums_kept        # of so many residues
 
 
 cdef inline Py_ssize_t vectors_of(const Sweep* s, int layout, Py_ssize_t rows) noexcept nogil:
@@ -64,6 +92,7 @@ cdef inline Py_ssize_t vectors_of(const Sweep* s, int layout, Py_ssize_t rows) n
 cdef int plan_sweep(Sweep* s) noexcept nogil:
     """Cut the sweep into tasks and choose its tile, from the shape alone; -1 where no memory could hold it."""
     cdef Py_ssize_t reach_h = 0, reach_w = 0, t, per_row, rows, tasks, band_vectors, lanes
+    cdef Py_ssize_t tile, blocks, deepest = 0
     for t in range(s.tap_count):
         reach_h = max(reach_h, s.taps[t].row)
         reach_w = max(reach_w, s.taps[t].column)
@@ -107,24 +136,33 @@ cdef int plan_sweep(Sweep* s) noexcept nogil:
     if s.in_place and ((s.grid_h - (s.bands - 1) * s.band_rows) - 1) * s.planes.pitch + s.grid_w < lanes:
         s.in_place = False      # a tile would run over the end of the image
         return plan_sweep(s)
-    tasks *= s.bands
-    s.parts = min(s.blocks, ceil_div(TASKS, tasks)) if tasks < TASKS else 1
+    s.tasks = tasks * s.bands
+    s.parts = min(s.blocks, ceil_div(TASKS, s.tasks)) if s.tasks < TASKS else 1
+    s.tasks *= s.parts
     s.plane_size = s.planes.rows * s.planes.pitch
     if s.in_place:
         s.plane_size = s.planes.height * s.planes.width
         s.planes_size = 0
     else:
         s.planes_size = whole_vectors(s.chunk * s.planes.phases * s.plane_size + lanes + s.planes.pitch)
+    # Sums that wait for other channels, for the rest of a long sum, or for the pixels beside them.
+    for t in range(s.residue_count):
+        deepest = max(deepest, s.residues[t].tap_count)
+    tile = s.rows * lanes
+    blocks = ceil_div(s.blocks, s.parts)
+    s.sums_start = 0
+    s.sums_kept = 1
     if s.chunk < s.channels:
-        s.sums_row = ceil_div(band_vectors, s.vectors) * lanes
-        s.sums_block = s.rows * s.sums_row
-    elif s.channels * s.tap_count > DEPTH:
-        s.sums_row = lanes
-        s.sums_block = s.rows * lanes
+        s.sums_start = tile
+        s.sums_block = ceil_div(band_vectors, s.vectors) * tile
+        s.sums_kept = s.residue_count
+    elif s.pairs or s.channels * deepest > DEPTH:
+        s.sums_block = tile
+        s.sums_kept = 2 if s.pairs else 1
     else:
-        s.sums_row = lanes
         s.sums_block = 0
-    s.sums_size = max(ceil_div(s.blocks, s.parts) * s.sums_block, s.rows * lanes) + LANES  # whole vectors
+    s.sums_residue = blocks * s.sums_block
+    s.sums_size = max(s.sums_kept * s.sums_residue, tile) + LANES  # whole vectors
     return 0
 
 
@@ -132,17 +170,18 @@ cdef void pack_weight(
     const Sweep* s, const real* weight, Py_ssize_t output_step, Py_ssize_t channel_step, Py_ssize_t block,
     real* packed,
 ) noexcept nogil:
-    """One block of output rows: the `rows` weights of each (channel, tap) side by side, zeros past the end."""
-    cdef Py_ssize_t first = block * s.rows, count = min(<Py_ssize_t>s.rows, s.outputs - block * s.rows), c, t, i
+    """One block of output rows: the `rows` weights of each (residue, channel, tap) side by side, zeros past the end."""
+    cdef Py_ssize_t first = block * s.rows, count = min(<Py_ssize_t>s.rows, s.outputs - block * s.rows), r, c, t, i
     cdef const real* source
-    for c in range(s.channels):
-        for t in range(s.tap_count):
-            source = weight + first * output_step + c * channel_step + s.taps[t].index
-            for i in range(count):
-                packed[i] = source[i * output_step]
-            for i in range(count, s.rows):
-                packed[i] = 0
-            packed += s.rows
+    for r in range(s.residue_count):
+        for c in range(s.channels):
+            for t in range(s.residues[r].tap_count):
+                source = weight + first * output_step + c * channel_step + s.residues[r].taps[t].index
+                for i in range(count):
+                    packed[i] = source[i * output_step]
+                for i in range(count, s.rows):
+                    packed[i] = 0
+                packed += s.rows
 
 
 cdef inline void store_run(const Sweep* s, const real* source, real* target, Py_ssize_t length) noexcept nogil:
@@ -157,28 +196,37 @@ cdef inline void store_run(const Sweep* s, const real* source, real* target, Py_
         v += LANES
 
 
-cdef inline void store_row(
-    const Sweep* s, const real* source, Py_ssize_t count, real* target, Py_ssize_t row, Py_ssize_t column,
-    Py_ssize_t length,
+cdef inline Py_ssize_t add_piece(
+    const Sweep* s, const Residue* residue, Py_ssize_t row, Py_ssize_t column, Py_ssize_t place, Py_ssize_t length,
+    Piece* pieces, Py_ssize_t found,
 ) noexcept nogil:
-    """Neighbours of one row of pixels, for every output channel of a block."""
-    cdef Py_ssize_t i
-    cdef real* destination = target + row * s.target_row + column * s.target_column
-    for i in range(count):
-        store_run(s, source, destination, length)
-        source += s.sums_row
-        destination += s.target_plane
+    """Append pixels of one row of a residue's grid, cut where vectors end; the new count."""
+    cdef Py_ssize_t taken
+    while length > 0:
+        taken = min(length, <Py_ssize_t>LANES)
+        pieces[found].place = place
+        pieces[found].target = (
+            residue.row * s.target_w + residue.column + row * s.target_row + column * s.target_column
+        )
+        pieces[found].count = <int>(min(2 * taken, s.target_w - 2 * column) if s.pairs else taken)
+        found += 1
+        place += taken
+        column += taken
+        length -= taken
+    return found
 
 
-cdef inline void store_pixels(
-    const Sweep* s, const real* sums, Py_ssize_t count, real* target, Py_ssize_t first_row, Py_ssize_t rows,
-    Py_ssize_t start, Py_ssize_t vectors,
+cdef Py_ssize_t list_pieces(
+    const Sweep* s, const Residue* residue, Py_ssize_t first_row, Py_ssize_t rows, Py_ssize_t start,
+    Py_ssize_t vectors, Piece* pieces,
 ) noexcept nogil:
-    """Store `vectors` vectors of a band without the pixels that lie in the padding.
+    """Where `vectors` vectors of a band are stored, without the pixels that lie in the padding.
 
     `start` is the first pixel in the running layout, else the first vector.
     """
+    cdef Py_ssize_t columns = ceil_div(s.target_w - residue.column, s.target_column), found = 0
     cdef Py_ssize_t j = 0, row, column, length
+    rows = min(rows, ceil_div(s.target_h - residue.row, s.target_stride_h) - first_row)
     if s.layout == RUNNING:
         while j < vectors * LANES:
             row = (start + j) // s.planes.pitch
@@ -186,29 +234,81 @@ cdef inline void store_pixels(
             if row >= rows:
                 break
             length = s.planes.pitch - column
-            if column < s.grid_w:
-                length = min(s.grid_w - column, vectors * LANES - j)
-                store_row(s, sums + j, count, target, first_row + row, column, length)
+            if column < columns:
+                found = add_piece(
+                    s, residue, first_row + row, column, j, min(columns - column, vectors * LANES - j), pieces, found
+                )
             j += length
     elif s.layout == BY_ROW:
         for j in range(vectors):
             row = (start + j) // s.row_vectors
             column = ((start + j) - row * s.row_vectors) * LANES
-            length = min(<Py_ssize_t>LANES, s.grid_w - column)
-            store_row(s, sums + j * LANES, count, target, first_row + row, column, length)
+            if row < rows:
+                length = min(<Py_ssize_t>LANES, columns - column)
+                found = add_piece(s, residue, first_row + row, column, j * LANES, length, pieces, found)
     else:
         for j in range(2 * vectors):
-            row = 2 * start + j
-            if row < rows:
-                store_row(s, sums + j * (LANES // 2), count, target, first_row + row, 0, s.grid_w)
+            if 2 * start + j < rows:
+                found = add_piece(
+                    s, residue, first_row + 2 * start + j, 0, j * (LANES // 2), columns, pieces, found
+                )
+    return found
 
 
-cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept nogil:
-    """One band of one image and group, for one part of the output channels."""
+cdef void store_tile(
+    const Sweep* s, const real* sums, const real* others, Py_ssize_t count, const Piece* pieces, Py_ssize_t found,
+    real* target,
+) noexcept nogil:
+    """Activate and store the pieces of every row of a tile, in turn with those of the residue beside it."""
+    cdef Py_ssize_t i, k
+    cdef const Piece* piece
+    for i in range(count):
+        for k in range(found):
+            piece = pieces + k
+            if s.pairs:
+                vstore_in_turn(target + piece.target, vload(others + piece.place), vload(sums + piece.place), piece.count)
+            elif s.target_column == 1 and s.activation == LINEAR:
+                vstore_some(target + piece.target, vload(sums + piece.place), piece.count)
+            else:
+                store_run(s, sums + piece.place, target + piece.target, piece.count)
+        sums += s.vectors * LANES
+        others += s.vectors * LANES
+        target += s.target_plane
+
+
+cdef void sweep_tile(
+    const Sweep* s, Py_ssize_t depth, const real* packed, const real* planes, const Py_ssize_t* offset,
+    const Py_ssize_t* place, real* sums, const real* init, const real* ahead, Py_ssize_t ahead_step,
+) noexcept nogil:
+    """A function of its own: a tile needs every register, and what surrounds it would keep some."""
+    if s.layout == TWO_ROWS:
+        run_tile(
+            s.vectors, True, s.rows, depth, packed, planes, offset, place, s.planes.pitch, sums, init, ahead, ahead_step
+        )
+    else:
+        run_tile(s.vectors, False, s.rows, depth, packed, planes, offset, place, 0, sums, init, ahead, ahead_step)
+
+
+cdef inline void rows_of_source(
+    const Sweep* s, const real* source, Py_ssize_t channels, Py_ssize_t first_row, Region* region,
+) noexcept nogil:
+    """What the copy of a band reads of so many planes."""
+    cdef Py_ssize_t low = max(0, first_row * s.planes.stride_h - s.planes.top)
+    cdef Py_ssize_t high = min(s.planes.height, (first_row + s.planes.rows) * s.planes.stride_h - s.planes.top)
+    region.start = source + low * s.planes.width
+    region.piece = max(1, (high - low) * s.planes.width)
+    region.step = s.planes.height * s.planes.width
+    region.size = channels * region.piece
+
+
+cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real* workspace) noexcept nogil:
+    """One band of one image and group, for one part of the output channels.
+
+    Memory works while the processor does: every step of a tile asks for its share of what the next copy will read.
+    """
     cdef Py_ssize_t part = task % s.parts
     cdef Py_ssize_t band = task // s.parts % s.bands
-    cdef Py_ssize_t group = task // (s.parts * s.bands) % s.groups
-    cdef Py_ssize_t image = task // (s.parts * s.bands * s.groups)
+    cdef Py_ssize_t image = task // (s.parts * s.bands)     # and group
     cdef Py_ssize_t first_row = band * s.band_rows
     cdef Py_ssize_t rows = min(s.band_rows, s.grid_h - first_row)
     cdef Py_ssize_t pixels = (rows - 1) * s.planes.pitch + s.grid_w
@@ -216,17 +316,21 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
     cdef Py_ssize_t last_block = (part + 1) * s.blocks // s.parts
     cdef Py_ssize_t lanes = s.vectors * LANES
     cdef Py_ssize_t image_size = s.planes.height * s.planes.width
-    cdef Py_ssize_t depth = s.channels * s.tap_count
-    cdef const real* source = s.source + (image * s.groups + group) * s.channels * image_size
-    cdef real* target = s.target + (image * s.groups + group) * s.outputs * s.target_plane
-    cdef const real* packed = s.packed + group * s.blocks * depth * s.rows
-    cdef const real* init = s.init + group * s.blocks * s.rows
+    cdef const real* source = s.source + image * s.channels * image_size
+    cdef real* target = s.target + image * s.outputs * s.target_plane
+    cdef const real* packed = s.packed + image % s.groups * s.blocks * s.channels * s.tap_count * s.rows
+    cdef const real* init = s.init + image % s.groups * s.blocks * s.rows
     cdef real* all_sums = workspace + s.planes_size
     cdef real* sums
     cdef const real* planes = workspace
+    cdef const real* ahead
+    cdef const Residue* residue
+    cdef Region region
+    cdef Piece[VECTORS_MAX * LANES] pieces
     cdef Py_ssize_t total = vectors_of(s, s.layout, rows)
-    cdef Py_ssize_t c = 0, channels, chunk_depth, start, first, p, step, block, v
+    cdef Py_ssize_t c = 0, channels, depth, start, first, p, step, block, v, r, found = 0, asked, ahead_step
     cdef Py_ssize_t[VECTORS_MAX] place
+    cdef bint last
     cdef int j
     while c < s.channels:
         channels = min(s.chunk, s.channels - c)
@@ -234,11 +338,22 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
             planes = source + first_row * s.planes.width
         else:
             # The workspace is cleared before the first task, and where an image is one band all have the same padding.
-            copy_planes(
-                &s.planes, source + c * image_size, channels, first_row, workspace, s.plane_size, s.bands == 1
+            copy_band(
+                &s.planes, s.split, source + c * image_size, channels, first_row, workspace, s.plane_size, s.bands == 1
             )
-        chunk_depth = channels * s.tap_count
-        step = ceil_div(chunk_depth, ceil_div(chunk_depth, DEPTH))
+        if c + channels < s.channels:
+            rows_of_source(
+                s, source + (c + channels) * image_size, min(s.chunk, s.channels - c - channels), first_row, &region
+            )
+        else:
+            rows_of_source(
+                s, s.source + next_task // (s.parts * s.bands) * s.channels * image_size, s.chunk,
+                next_task // s.parts % s.bands * s.band_rows, &region,
+            )
+        asked = 0
+        ahead_step = ceil_div(
+            region.size, ceil_div(total, s.vectors) * (last_block - first_block) * channels * s.tap_count
+        )
         start = 0
         while start < total:
             for j in range(s.vectors):
@@ -261,34 +376,42 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, real* workspace) noexcept 
                 place[0], place[s.vectors - 1] + s.reach + LANES + (s.planes.pitch if s.layout == TWO_ROWS else 0),
                 s.planes_size if not s.in_place else s.channels * image_size - first_row * s.planes.width,
             )
-            p = 0
-            while p < chunk_depth:
-                for block in range(first_block, last_block):
-                    sums = all_sums + (block - first_block) * s.sums_block
-                    if s.chunk < s.channels:
-                        sums += start * LANES
-                    CHECK_BOUNDS(sums - all_sums, sums - all_sums + (s.rows - 1) * s.sums_row + lanes, s.sums_size)
-                    if s.layout == TWO_ROWS:
-                        run_tile(
-                            s.vectors, True, s.rows, min(step, chunk_depth - p),
-                            packed + (block * depth + c * s.tap_count + p) * s.rows,
-                            planes, s.offset + p, &place[0], s.planes.pitch, sums, s.sums_row,
-                            init + block * s.rows if c == 0 and p == 0 else NULL,
+            for r in range(s.residue_count):
+                residue = s.residues + r
+                if c + channels == s.channels and (not s.pairs or r % 2 == 0):
+                    found = list_pieces(
+                        s, residue, first_row, rows, first,
+                        s.vectors if s.layout == RUNNING else min(<Py_ssize_t>s.vectors, total - start), pieces,
+                    )
+                depth = channels * residue.tap_count
+                step = ceil_div(depth, ceil_div(depth, DEPTH))
+                p = 0
+                while p < depth:
+                    last = c + channels == s.channels and p + step >= depth and (not s.pairs or r % 2 == 1)
+                    for block in range(first_block, last_block):
+                        sums = (
+                            all_sums + start // s.vectors * s.sums_start + (block - first_block) * s.sums_block
+                            + r % s.sums_kept * s.sums_residue
                         )
-                    else:
-                        run_tile(
-                            s.vectors, False, s.rows, min(step, chunk_depth - p),
-                            packed + (block * depth + c * s.tap_count + p) * s.rows,
-                            planes, s.offset + p, &place[0], s.planes.pitch, sums, s.sums_row,
-                            init + block * s.rows if c == 0 and p == 0 else NULL,
+                        CHECK_BOUNDS(sums - all_sums, sums - all_sums + s.rows * lanes, s.sums_size)
+                        ahead = region.start
+                        if asked < region.size:
+                            ahead += asked // region.piece * region.step + asked % region.piece
+                        asked += ahead_step * min(step, depth - p)
+                        sweep_tile(
+                            s, min(step, depth - p),
+                            packed + (
+                                (block * s.tap_count + residue.first) * s.channels + c * residue.tap_count + p
+                            ) * s.rows,
+                            planes, s.offset + s.chunk * residue.first + p, &place[0], sums,
+                            init + block * s.rows if c == 0 and p == 0 else NULL, ahead, ahead_step,
                         )
-                    if c + channels == s.channels and p + step >= chunk_depth:
-                        store_pixels(
-                            s, sums, min(<Py_ssize_t>s.rows, s.outputs - block * s.rows),
-                            target + block * s.rows * s.target_plane, first_row, rows, first,
-                            min(<Py_ssize_t>s.vectors, total - start) if s.layout != RUNNING else s.vectors,
-                        )
-                p += step
+                        if last:
+                            store_tile(
+                                s, sums, sums - s.sums_residue, min(<Py_ssize_t>s.rows, s.outputs - block * s.rows),
+                                pieces, found, target + block * s.rows * s.target_plane,
+                            )
+                    p += step
             start += s.vectors
         c += channels
 
@@ -298,14 +421,13 @@ cdef int run_sweep(
     const real* bias, int threads,
 ) noexcept nogil:
     """Pack, and run every task of a planned sweep; -1 where memory is short."""
-    cdef Py_ssize_t tasks, task, block, depth, packed_size, init_size, thread_size, position, c, t
+    cdef Py_ssize_t task, block, depth, packed_size, init_size, thread_size, position, c, t, r, i = 0
     cdef double work
     cdef int team, packers
     cdef void* memory
     depth = s.channels * s.tap_count
-    tasks = s.images * s.groups * s.bands * s.parts
     work = <double>s.images * s.groups * s.outputs * depth * s.grid_h * s.grid_w
-    team = team_size(work, tasks, threads)
+    team = team_size(work, s.tasks, threads)
     packers = team_size(<double>s.groups * s.outputs * depth * WORK_PER_WEIGHT, s.groups * s.blocks, threads)
     packed_size = whole_vectors(s.groups * s.blocks * depth * s.rows)
     init_size = whole_vectors(s.groups * s.blocks * s.rows)
@@ -319,14 +441,16 @@ cdef int run_sweep(
     s.packed = aligned(memory)
     s.init = s.packed + packed_size
     s.reach = 0
-    for c in range(s.chunk):
-        for t in range(s.tap_count):
-            position = (
-                (c * s.planes.phases + s.taps[t].phase) * s.plane_size
-                + s.taps[t].row * s.planes.pitch + s.taps[t].column
-            )
-            s.offset[c * s.tap_count + t] = position
-            s.reach = max(s.reach, position)
+    for r in range(s.residue_count):
+        for c in range(s.chunk):
+            for t in range(s.residues[r].tap_count):
+                position = (
+                    (c * s.planes.phases + s.residues[r].taps[t].phase) * s.plane_size
+                    + s.residues[r].taps[t].row * s.planes.pitch + s.residues[r].taps[t].column
+                )
+                s.offset[i] = position
+                s.reach = max(s.reach, position)
+                i += 1
     for block in range(s.groups * s.blocks):
         for c in range(s.rows):
             t = block % s.blocks * s.rows + c
@@ -342,8 +466,8 @@ cdef int run_sweep(
                 s, weight + block // s.blocks * group_step, output_step, channel_step, block % s.blocks,
                 s.packed + block * depth * s.rows,
             )
-        for task in range(tasks):
-            sweep_task(s, task, s.init + init_size)
+        for task in range(s.tasks):
+            sweep_task(s, task, min(task + 1, s.tasks - 1), s.init + init_size)
     else:
         for block in prange(s.groups * s.blocks, num_threads=packers, schedule="static"):
             pack_weight(
@@ -353,11 +477,15 @@ cdef int run_sweep(
         # Small work keeps an image on the core that has it in its cache; in large work whoever is free takes the
         # next task, in case another program holds a core.
         if work < LARGE_WORK:
-            for task in prange(tasks, num_threads=team, schedule="static"):
-                sweep_task(s, task, s.init + init_size + threadid() * thread_size)
+            for task in prange(s.tasks, num_threads=team, schedule="static"):
+                sweep_task(
+                    s, task, min(task + 1, s.tasks - 1), s.init + init_size + threadid() * thread_size
+                )
         else:
-            for task in prange(tasks, num_threads=team, schedule="dynamic"):
-                sweep_task(s, task, s.init + init_size + threadid() * thread_size)
+            for task in prange(s.tasks, num_threads=team, schedule="dynamic"):
+                sweep_task(
+                    s, task, min(task + team, s.tasks - 1), s.init + init_size + threadid() * thread_size
+                )
     free(memory)
     free(s.offset)
     return 0

@@ -31,7 +31,7 @@ tables that turn run-time sizes into those literals.
 
 from fastconv.simd cimport (
     DOT_COLUMNS, DOT_ROWS, LANES, TILE_ROWS_1, TILE_ROWS_2, TILE_ROWS_3, TILE_ROWS_4,
-    real, vload, vload_halves, vload_partial, vreal, vset, vstore, vsum,
+    real, vload, vload_halves, vload_partial, vprefetch_line, vreal, vset, vstore, vsum,
 )
 
 # The deepest sum that one call of the tile runs over: its weights (rows * DEPTH) and the pixels they meet
@@ -45,10 +45,11 @@ cdef inline void tile(
     const int rows, const int vectors, const bint half, const bint gather, Py_ssize_t depth,
     const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
     const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
+    const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
+    cdef Py_ssize_t row_step = c_row if gather else vectors * LANES     # a literal: the stores need no arithmetic
     cdef vreal acc[14][4]
     cdef vreal row[4]
-    cdef Py_ssize_t start[4]
     cdef const real* left[14]
     cdef const real* source
     cdef real weight
@@ -57,18 +58,21 @@ cdef inline void tile(
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
-    for j in range(vectors):
-        start[j] = j * LANES if gather else place[j]
     if gather:
         for i in range(rows):
             left[i] = a + a_offset[i]
     for p in range(depth):
         source = b + (p * vectors * LANES if gather else offset[p])
+        if not gather:
+            vprefetch_line(ahead)
+            ahead += ahead_step
         for j in range(vectors):
             if half:
-                row[j] = vload_halves(source + start[j], source + start[j] + pitch)
+                row[j] = vload_halves(source + place[j], source + place[j] + pitch)
+            elif gather:
+                row[j] = vload(source + j * LANES)
             else:
-                row[j] = vload(source + start[j])
+                row[j] = vload(source + place[j])
         for i in range(rows):
             weight = left[i][a_place[p]] if gather else a[p * rows + i]
             for j in range(vectors):
@@ -76,11 +80,11 @@ cdef inline void tile(
     if init != NULL:
         for i in range(rows):
             for j in range(vectors):
-                vstore(c + i * c_row + j * LANES, acc[i][j] + vset(init[i]))
+                vstore(c + i * row_step + j * LANES, acc[i][j] + vset(init[i]))
     else:
         for i in range(rows):
             for j in range(vectors):
-                vstore(c + i * c_row + j * LANES, acc[i][j] + vload(c + i * c_row + j * LANES))
+                vstore(c + i * row_step + j * LANES, acc[i][j] + vload(c + i * row_step + j * LANES))
 
 
 cdef struct Runs:
@@ -181,49 +185,93 @@ cdef inline void tile_of(
     const int vectors, const bint half, const bint gather, int rows, Py_ssize_t depth,
     const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
     const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
+    const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
     if rows == 1:
-        tile(1, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            1, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 2:
-        tile(2, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            2, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 3 and tile_rows(vectors) >= 3:
-        tile(3, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            3, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 4 and tile_rows(vectors) >= 4:
-        tile(4, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            4, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 5 and tile_rows(vectors) >= 5:
-        tile(5, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            5, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 6 and tile_rows(vectors) >= 6:
-        tile(6, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            6, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 7 and tile_rows(vectors) >= 7:
-        tile(7, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            7, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 8 and tile_rows(vectors) >= 8:
-        tile(8, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            8, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 9 and tile_rows(vectors) >= 9:
-        tile(9, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            9, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 10 and tile_rows(vectors) >= 10:
-        tile(10, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            10, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 11 and tile_rows(vectors) >= 11:
-        tile(11, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            11, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 12 and tile_rows(vectors) >= 12:
-        tile(12, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            12, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 13 and tile_rows(vectors) >= 13:
-        tile(13, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            13, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
     elif rows == 14 and tile_rows(vectors) >= 14:
-        tile(14, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init)
+        tile(
+            14, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
+            ahead_step,
+        )
 
 
 cdef inline void run_tile(
     int vectors, const bint half, int rows, Py_ssize_t depth, const real* a, const real* b,
-    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, const real* init,
+    const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
     if vectors == 1:
-        tile_of(1, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
+        tile_of(1, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
     elif vectors == 2:
-        tile_of(2, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
+        tile_of(2, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
     elif vectors == 3:
-        tile_of(3, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
+        tile_of(3, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
     else:
-        tile_of(4, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, c_row, init)
+        tile_of(4, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
 
 
 cdef inline void run_gathered_tile(
@@ -231,13 +279,13 @@ cdef inline void run_gathered_tile(
     const real* b, real* c, Py_ssize_t c_row, const real* init,
 ) noexcept nogil:
     if vectors == 1:
-        tile_of(1, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+        tile_of(1, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
     elif vectors == 2:
-        tile_of(2, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+        tile_of(2, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
     elif vectors == 3:
-        tile_of(3, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+        tile_of(3, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
     else:
-        tile_of(4, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init)
+        tile_of(4, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
 
 
 cdef inline void dots_of(
