@@ -5,7 +5,7 @@ Contract of `tile` (lanes are outputs)
     c[i, j, l]  = init[i] + sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where init is given
     c[i, j, l] +=           sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where it is NULL
 
-    i < rows, j < vectors, l < LANES, p < depth. `a` is packed: `rows` weights, then the next p. `b` needs no
+    i < rows, j < vectors, l < LANES, 0 <= p < depth, depth > 0. `a` is packed: `rows` weights, then the next p. `b` needs no
     alignment and no packing: `offset` (in elements) says where each p finds its data and `place` where each
     vector does, which makes convolution of any kernel, stride phase, dilation and group, and matrix products, one
     loop. With `half` the upper half of each vector comes from `pitch` elements further on: two short rows.
@@ -53,7 +53,7 @@ cdef inline void tile(
     cdef const real* left[14]
     cdef const real* source
     cdef real weight
-    cdef Py_ssize_t p
+    cdef Py_ssize_t p = 0
     cdef int i, j
     for i in range(rows):
         for j in range(vectors):
@@ -61,7 +61,7 @@ cdef inline void tile(
     if gather:
         for i in range(rows):
             left[i] = a + a_offset[i]
-    for p in range(depth):
+    while True:  # depth > 0: a loop that may not run at all would send the accumulators through memory
         source = b + (p * vectors * LANES if gather else offset[p])
         if not gather:
             vprefetch_line(ahead)
@@ -77,6 +77,9 @@ cdef inline void tile(
             weight = left[i][a_place[p]] if gather else a[p * rows + i]
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + row[j] * weight
+        p += 1
+        if p >= depth:
+            break
     if init != NULL:
         for i in range(rows):
             for j in range(vectors):
