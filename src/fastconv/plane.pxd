@@ -8,7 +8,7 @@ outputs have neighbouring inputs. A cropping (negative) padding needs no special
 
 from libc.string cimport memset
 
-from fastconv.simd cimport LANES, real, vcopy, vload_pairs, vload_strided, vreal, vstore_some
+from fastconv.simd cimport LANES, real, vcopy, vload_pairs, vload_strided, vreal, vstore, vstore_partial, vstore_some
 
 
 cdef struct Planes:
@@ -85,36 +85,36 @@ cdef inline void copy_pairs(
     real* target, Py_ssize_t plane_size, bint padded,
 ) noexcept nogil:
     """copy_planes for a column stride of 2 and both of its phases: a row is read once for the two of them."""
-    cdef Py_ssize_t c, a, i, j, source_row, left = planes.left, pitch = planes.pitch
-    cdef Py_ssize_t low = max(0, left + 1) // 2     # pairs [low, high) lie in the image
-    cdef Py_ssize_t high = max(low, min(pitch, max(0, planes.width + left) // 2))
+    cdef Py_ssize_t skip = max(0, -planes.left), left = skip + planes.left, count = max(0, planes.width - skip)
+    # Of each two neighbours in the image, where they lie in the planes, and how many of them there are.
+    cdef Py_ssize_t first = left % 2 * plane_size + left // 2, second = plane_size - left % 2 * (plane_size - 1) + left // 2
+    cdef Py_ssize_t firsts = max(0, min((count + 1) // 2, planes.pitch - left // 2))
+    cdef Py_ssize_t seconds = max(0, min(count // 2, planes.pitch - (left + 1) // 2))
+    cdef Py_ssize_t c, a, i, j, source_row, whole = seconds - seconds % LANES
     cdef const real* source
-    cdef real* even = target
-    cdef real* odd
-    cdef vreal first, second
-    cdef int n
+    cdef vreal one, other
+    cdef int rest = <int>(seconds - whole)
     for c in range(channels):
         for a in range(planes.phases // 2):
-            odd = even + plane_size
             for i in range(planes.rows):
                 source_row = (first_row + i) * planes.stride_h + planes.phase_row[2 * a] - planes.top
                 if not padded:
-                    memset(even, 0, pitch * sizeof(real))
-                    memset(odd, 0, pitch * sizeof(real))
+                    memset(target, 0, planes.pitch * sizeof(real))
+                    memset(target + plane_size, 0, planes.pitch * sizeof(real))
                 if 0 <= source_row and source_row < planes.height:
-                    source = image + source_row * planes.width - left
-                    if left > 0 and left % 2 == 1 and low <= pitch:
-                        odd[low - 1] = source[left]
-                    j = low
-                    while j < high:
-                        n = <int>min(<Py_ssize_t>LANES, high - j)
-                        vload_pairs(source + 2 * j, n, &first, &second)
-                        vstore_some(even + j, first, n)
-                        vstore_some(odd + j, second, n)
+                    source = image + source_row * planes.width + skip
+                    j = 0
+                    while j < whole:
+                        vload_pairs(source + 2 * j, LANES, &one, &other)
+                        vstore(target + first + j, one)
+                        vstore(target + second + j, other)
                         j += LANES
-                    if high < pitch and 2 * high - left < planes.width:
-                        even[high] = source[2 * high]
-                even += pitch
-                odd += pitch
-            even += 2 * plane_size - planes.rows * pitch
+                    if rest > 0:
+                        vload_pairs(source + 2 * whole, rest, &one, &other)
+                        vstore_partial(target + first + whole, one, rest)
+                        vstore_partial(target + second + whole, other, rest)
+                    if firsts > seconds:
+                        target[first + seconds] = source[2 * seconds]
+                target += planes.pitch
+            target += 2 * plane_size - planes.rows * planes.pitch
         image += planes.height * planes.width

@@ -260,20 +260,23 @@ cdef void store_tile(
     real* target,
 ) noexcept nogil:
     """Activate and store the pieces of every row of a tile, in turn with those of the residue beside it."""
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i, k, row = s.vectors * LANES, plane = s.target_plane
     cdef const Piece* piece
+    cdef bint pairs = s.pairs, plain = s.target_column == 1 and s.activation == LINEAR
     for i in range(count):
         for k in range(found):
             piece = pieces + k
-            if s.pairs:
-                vstore_in_turn(target + piece.target, vload(others + piece.place), vload(sums + piece.place), piece.count)
-            elif s.target_column == 1 and s.activation == LINEAR:
+            if plain:
                 vstore_some(target + piece.target, vload(sums + piece.place), piece.count)
+            elif pairs:
+                vstore_in_turn(
+                    target + piece.target, vload(others + piece.place), vload(sums + piece.place), piece.count
+                )
             else:
                 store_run(s, sums + piece.place, target + piece.target, piece.count)
-        sums += s.vectors * LANES
-        others += s.vectors * LANES
-        target += s.target_plane
+        sums += row
+        others += row
+        target += plane
 
 
 cdef void sweep_tile(
