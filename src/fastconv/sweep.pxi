@@ -304,6 +304,20 @@ cdef inline void rows_of_source(
     region.size = channels * region.piece
 
 
+cdef inline void rows_of_target(const Sweep* s, Py_ssize_t task, Region* region) noexcept nogil:
+    """What a task will store."""
+    cdef Py_ssize_t low = task // s.parts % s.bands * s.band_rows * s.target_stride_h
+    cdef Py_ssize_t high = min(s.target_h, low + s.band_rows * s.target_stride_h)
+    region.start = s.target + task // (s.parts * s.bands) * s.outputs * s.target_plane + low * s.target_w
+    region.piece = max(1, (high - low) * s.target_w)
+    region.step = s.target_plane
+    region.size = s.outputs * region.piece
+
+
+cdef inline const real* line_of(const Region* region, Py_ssize_t i) noexcept nogil:
+    return region.start + (i // region.piece * region.step + i % region.piece if i < region.size else 0)
+
+
 cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real* workspace) noexcept nogil:
     """One band of one image and group, for one part of the output channels.
 
@@ -328,7 +342,7 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real
     cdef const real* planes = workspace
     cdef const real* ahead
     cdef const Residue* residue
-    cdef Region region
+    cdef Region region, stores
     cdef Piece[VECTORS_MAX * LANES] pieces
     cdef Py_ssize_t total = vectors_of(s, s.layout, rows)
     cdef Py_ssize_t c = 0, channels, depth, start, first, p, step, block, v, r, found = 0, asked, ahead_step
@@ -353,9 +367,10 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real
                 s, s.source + next_task // (s.parts * s.bands) * s.channels * image_size, s.chunk,
                 next_task // s.parts % s.bands * s.band_rows, &region,
             )
+        rows_of_target(s, next_task, &stores)
         asked = 0
         ahead_step = ceil_div(
-            region.size, ceil_div(total, s.vectors) * (last_block - first_block) * channels * s.tap_count
+            region.size + stores.size, ceil_div(total, s.vectors) * (last_block - first_block) * channels * s.tap_count
         )
         start = 0
         while start < total:
@@ -397,9 +412,10 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real
                             + r % s.sums_kept * s.sums_residue
                         )
                         CHECK_BOUNDS(sums - all_sums, sums - all_sums + s.rows * lanes, s.sums_size)
-                        ahead = region.start
                         if asked < region.size:
-                            ahead += asked // region.piece * region.step + asked % region.piece
+                            ahead = line_of(&region, asked)
+                        else:
+                            ahead = line_of(&stores, asked - region.size)
                         asked += ahead_step * min(step, depth - p)
                         sweep_tile(
                             s, min(step, depth - p),
