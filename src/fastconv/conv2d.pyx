@@ -29,8 +29,8 @@ from fastconv.parallel cimport team_size
 from fastconv.plane cimport Planes, copy_pairs, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
-    aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore_in_turn, vstore_some,
-    vstore_strided, vsum, vtranspose_part, whole_vectors,
+    aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore, vstore_in_turn,
+    vstore_partial, vstore_strided, vsum, vtranspose_part, whole_vectors,
 )
 from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
 

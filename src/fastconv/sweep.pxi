@@ -260,23 +260,25 @@ cdef void store_tile(
     real* target,
 ) noexcept nogil:
     """Activate and store the pieces of every row of a tile, in turn with those of the residue beside it."""
-    cdef Py_ssize_t i, k, row = s.vectors * LANES, plane = s.target_plane
-    cdef const Piece* piece
-    cdef bint pairs = s.pairs, plain = s.target_column == 1 and s.activation == LINEAR
-    for i in range(count):
-        for k in range(found):
-            piece = pieces + k
-            if plain:
-                vstore_some(target + piece.target, vload(sums + piece.place), piece.count)
-            elif pairs:
-                vstore_in_turn(
-                    target + piece.target, vload(others + piece.place), vload(sums + piece.place), piece.count
-                )
-            else:
-                store_run(s, sums + piece.place, target + piece.target, piece.count)
-        sums += row
-        others += row
-        target += plane
+    cdef Py_ssize_t i, k, row = s.vectors * LANES, plane = s.target_plane, place
+    cdef int n
+    cdef real* pixels
+    for k in range(found):
+        place = pieces[k].place
+        pixels = target + pieces[k].target
+        n = pieces[k].count
+        if s.pairs:
+            for i in range(count):
+                vstore_in_turn(pixels + i * plane, vload(others + place + i * row), vload(sums + place + i * row), n)
+        elif s.target_column > 1 or s.activation != LINEAR:
+            for i in range(count):
+                store_run(s, sums + place + i * row, pixels + i * plane, n)
+        elif n == LANES:
+            for i in range(count):
+                vstore(pixels + i * plane, vload(sums + place + i * row))
+        else:
+            for i in range(count):
+                vstore_partial(pixels + i * plane, vload(sums + place + i * row), n)
 
 
 cdef void sweep_tile(
