@@ -168,15 +168,16 @@ cdef inline int tile_rows(int vectors) noexcept nogil:
 cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, int* vectors) noexcept nogil:
     """The tile that covers `outputs` x `pixels` vectors in the fewest cycles.
 
-    A tile costs, per step of its sum, the largest of its multiply-adds (two a cycle), its loads (two a
-    cycle) and the latency of four cycles, or a little more, that its accumulators must hide; and the step itself.
+    A tile costs, per step of its sum, the largest of its multiply-adds (two a cycle), its loads (two a cycle, of
+    which a vector that crosses a cache line takes both) and the latency of four cycles, or a little more, that its
+    accumulators must hide; and a cycle of what surrounds the sum.
     """
     cdef Py_ssize_t best = 0, cost, blocks
     cdef int v, r
     for v in range(1, VECTORS_MAX + 1):
         blocks = (outputs + tile_rows(v) - 1) // tile_rows(v)
         r = <int>((outputs + blocks - 1) // blocks)
-        cost = max(max(r * v, r + v), 10) + 1
+        cost = max(max(r * v, r + 2 * v + 2), 10) + 2
         cost *= blocks * ((pixels + v - 1) // v)
         if best == 0 or cost < best:
             best = cost
