@@ -283,6 +283,8 @@ CONVOLUTIONS = [
     conv((2, 5, 23, 29), (7, 5, 7, 7), stride=4, padding=3),
     # dilation
     conv((2, 3, 12, 13), (4, 3, 3, 3), dilation=(1, 3)),
+    conv((2, 17, 13, 12), (20, 17, 3, 3), dilation=(3, 2), padding=((1, 6), (4, 0))),
+    conv((1, 5, 9, 40), (18, 5, 3, 3), dilation=(5, 1), padding=(7, 2)),
     conv((2, 3, 12, 13), (4, 3, 3, 2), dilation=(4, 2), padding=4, stride=2),
     conv((1, 1, 5, 5), (1, 1, 2, 2), dilation=7, padding=4),
     # groups, depthwise, and depthwise with a multiplier

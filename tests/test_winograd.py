@@ -160,14 +160,17 @@ CHOICES = [
     (1, 512, 512, 4, 4, {"padding": 1}, False),  # four tiles a filter
     (64, 64, 64, 3, 3, {"padding": 1}, False),  # 9 of 16 outputs lie outside
     (8, 64, 64, 56, 56, {"stride": 2}, False),
-    (8, 64, 64, 56, 56, {"dilation": 2}, False),
+    (8, 64, 64, 56, 56, {"dilation": 2}, True),
+    (8, 64, 64, 56, 56, {"dilation": (1, 3), "padding": (2, 6)}, True),
+    (8, 64, 64, 9, 9, {"dilation": 4, "padding": 4}, False),  # 9 rows in 4 residues take 16
     (8, 64, 64, 56, 56, {"padding": 3}, False),
+    (8, 64, 64, 56, 56, {"dilation": 2, "padding": 5}, False),
     (1, 512, 512, 4, 4000, {}, False),  # a row beyond any cache
 ]
 
 
 @pytest.mark.parametrize(("n", "c", "k", "height", "width", "options", "winograd"), CHOICES)
-def test_choice(n: int, c: int, k: int, height: int, width: int, options: dict[str, int], winograd: bool) -> None:
+def test_choice(n: int, c: int, k: int, height: int, width: int, options: dict[str, Any], winograd: bool) -> None:
     fastconv.set_algorithm("auto")
     window = geometry(height, width, (3, 3), **{"stride": 1, "padding": 0, "dilation": 1, **options})
     assert takes_winograd(n, c, k, window, 1) is winograd

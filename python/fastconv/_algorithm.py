@@ -44,7 +44,7 @@ def set_algorithm(algorithm: str) -> None:
     """Choose the algorithm of convolutions, for the whole process.
 
     Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-    2015) serves 3x3 kernels of stride 1 without dilation and groups; every other convolution is computed the
+    2015) serves 3x3 kernels of stride 1 and any dilation, without groups; every other convolution is computed the
     direct way whatever is set. Its rounding errors are those of sums and differences of 4x4 pixels: where tiny
     pixels lie beside huge ones, "direct" keeps more of their digits.
 
@@ -75,6 +75,11 @@ def set_algorithm(algorithm: str) -> None:
     takes_winograd.cache_clear()
 
 
+def _tiles(size: int, dilation: int) -> int:
+    """Tiles of two outputs that cover so many, in each residue of the dilation."""
+    return dilation * -(-(-(-size // dilation)) // 2)
+
+
 @lru_cache(maxsize=1024)
 def takes_winograd(
     images: int, channels: int, outputs: int, geometry: Geometry, groups: int, least: int = CHANNELS
@@ -84,11 +89,11 @@ def takes_winograd(
         _algorithm != "direct"
         and geometry.kernel == (3, 3)
         and geometry.stride == (1, 1)
-        and geometry.dilation == (1, 1)
         and groups == 1
-        and max(*geometry.padding[0], *geometry.padding[1]) <= 2
+        and max(geometry.padding[0]) <= 2 * geometry.dilation[0]
+        and max(geometry.padding[1]) <= 2 * geometry.dilation[1]
     )
-    rows, columns = -(-geometry.out_height // 2), -(-geometry.out_width // 2)
+    rows, columns = map(_tiles, (geometry.out_height, geometry.out_width), geometry.dilation)
     if not possible or columns * max(channels, outputs) > ROW_ELEMENTS:
         return False
     return _algorithm == "winograd" or (

@@ -315,10 +315,15 @@ static inline void vtranspose_block(const real *rows, ptrdiff_t pitch, real *tar
 {
 #if defined(__AVX512F__) && !defined(FASTCONV_DOUBLE)
     /* Four rows, four apart, meet in one register as they are loaded; the rest stays within quarters. */
+    const float *first[4];
+    for (int i = 0; i < 4; i++) {
+        first[i] = rows + i * pitch;
+        __asm__("" : "+r"(first[i])); /* four pointers and three steps, not sixteen pointers */
+    }
     for (int k = 0; k < LANES; k += 4) {
         __m512 quarters[4];
         for (int i = 0; i < 4; i++) {
-            const float *p = rows + i * pitch + k;
+            const float *p = first[i] + k;
             quarters[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
             quarters[i] = _mm512_insertf32x4(quarters[i], _mm_loadu_ps(p + 4 * pitch), 1);
             quarters[i] = _mm512_insertf32x4(quarters[i], _mm_loadu_ps(p + 8 * pitch), 2);

@@ -9,6 +9,8 @@ def forward(
     y: NDArray[Any],
     top: int,
     left: int,
+    row_step: int,
+    column_step: int,
     activation: int,
     slope: float,
     threads: int,
@@ -19,6 +21,8 @@ def backward_input(
     grad_x: NDArray[Any],
     top: int,
     left: int,
+    row_step: int,
+    column_step: int,
     threads: int,
 ) -> list[int]: ...
 def backward_weight(
@@ -27,5 +31,7 @@ def backward_weight(
     grad_weight: NDArray[Any],
     top: int,
     left: int,
+    row_step: int,
+    column_step: int,
     threads: int,
 ) -> bool: ...

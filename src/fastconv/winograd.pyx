@@ -20,6 +20,9 @@ channels, or over tiles for the gradient of the weight.
     weight -> transform_weight -> U[outputs][product][channel][output]
     V, U -> run_products -> M[product][tile][output] -> transform_output -> store_rows -> y
 
+With a dilation, the rows and columns of a tile lie so far apart: each row_step-th row of an image is an image of its
+own, and among the columns that were copied each column_step-th one is the next.
+
 A NaN or an infinity in d would reach outputs of the tile that do not depend on it. But it makes every product it
 enters, and so every output it reaches, NaN or infinite: the images in which an output is not finite are named, and
 the caller computes them the direct way. Overflow within the transforms is found by the same test.
@@ -63,10 +66,13 @@ cdef struct Plan:
     Py_ssize_t out_width
     Py_ssize_t top
     Py_ssize_t left
+    Py_ssize_t row_step         # dilation
+    Py_ssize_t column_step
     Py_ssize_t channels         # in whole vectors
     Py_ssize_t outputs
-    Py_ssize_t tile_rows        # of an image
-    Py_ssize_t tile_columns
+    Py_ssize_t tile_rows        # of each row_step-th row of an image
+    Py_ssize_t tile_columns     # of each column_step-th column, one after the other
+    Py_ssize_t rows             # tile rows in all
     Py_ssize_t block_rows       # tile rows of a block, which may hold several images and parts of them
     Py_ssize_t blocks
     Py_ssize_t tiles            # of a whole block
@@ -74,20 +80,37 @@ cdef struct Plan:
     Py_ssize_t pixels_size      # workspace: the copied rows of a block's largest piece of one image
 
 
+cdef struct Piece:
+    Py_ssize_t image
+    Py_ssize_t first            # row of the image's outputs; the next one is row_step further on
+    Py_ssize_t tile_rows
+    Py_ssize_t rows             # of outputs, without those past the image
+
+
 cdef void plan_blocks(Plan* w, Py_ssize_t tile_elements, Py_ssize_t elements) noexcept nogil:
     """Cut the tile rows of all images into blocks of at most `elements` transformed numbers, from the shape alone."""
-    cdef Py_ssize_t rows
-    w.tile_rows = ceil_div(w.out_height, 2)
-    w.tile_columns = ceil_div(w.out_width, 2)
-    w.pitch = 2 * w.tile_columns + 2
-    rows = w.images * w.tile_rows
+    w.tile_rows = ceil_div(ceil_div(w.out_height, w.row_step), 2)
+    w.tile_columns = w.column_step * ceil_div(ceil_div(w.out_width, w.column_step), 2)
+    w.pitch = 2 * (w.tile_columns + w.column_step)
+    w.rows = w.images * w.row_step * w.tile_rows
     w.block_rows = max(FEW_TILES, min(MANY_TILES, elements // tile_elements)) // w.tile_columns
-    w.block_rows = min(w.block_rows, max(ceil_div(rows, TASKS), ceil_div(FEW_TILES, w.tile_columns)))
-    w.blocks = ceil_div(rows, max(1, w.block_rows))
-    w.block_rows = ceil_div(rows, w.blocks)
-    w.blocks = ceil_div(rows, w.block_rows)
+    w.block_rows = min(w.block_rows, max(ceil_div(w.rows, TASKS), ceil_div(FEW_TILES, w.tile_columns)))
+    w.blocks = ceil_div(w.rows, max(1, w.block_rows))
+    w.block_rows = ceil_div(w.rows, w.blocks)
+    w.blocks = ceil_div(w.rows, w.block_rows)
     w.tiles = w.block_rows * w.tile_columns
     w.pixels_size = ((2 * min(w.block_rows, w.tile_rows) + 2) * w.pitch + LANES) * LANES
+
+
+cdef Piece piece_at(const Plan* w, Py_ssize_t row, Py_ssize_t last) noexcept nogil:
+    """What lies in one image, or in each row_step-th row of it, of the tile rows from `row` to `last`."""
+    cdef Piece piece
+    cdef Py_ssize_t part = row // w.tile_rows, i = row % w.tile_rows
+    piece.image = part // w.row_step
+    piece.first = part % w.row_step + 2 * i * w.row_step
+    piece.tile_rows = min(w.tile_rows - i, last - row)
+    piece.rows = min(2 * piece.tile_rows, ceil_div(w.out_height - piece.first, w.row_step))
+    return piece
 
 
 cdef inline double work_of(const Plan* w) noexcept nogil:
@@ -98,10 +121,10 @@ cdef inline double work_of(const Plan* w) noexcept nogil:
 # ---- copies and transforms ----------------------------------------------------------------------------
 
 cdef void channels_last(
-    const real* image, int channels, Py_ssize_t height, Py_ssize_t width,
-    Py_ssize_t first_row, Py_ssize_t rows, Py_ssize_t left, Py_ssize_t pitch, real* pixels,
+    const real* image, int channels, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first_row, Py_ssize_t row_step,
+    Py_ssize_t rows, Py_ssize_t left, Py_ssize_t pitch, real* pixels,
 ) noexcept nogil:
-    """Up to LANES channels of some rows, [row][column][lane], with zeros around the image.
+    """Up to LANES channels of some rows, row_step apart, [row][column][lane], with zeros around the image.
 
     Lanes past the last channel repeat it. Up to LANES - 1 pixels past the last row are written.
     """
@@ -112,7 +135,7 @@ cdef void channels_last(
     cdef real* target
     cdef int c, count
     for i in range(rows):
-        row = first_row + i
+        row = first_row + i * row_step
         target = pixels + i * pitch * LANES
         if row < 0 or row >= height:
             memset(target, 0, pitch * LANES * sizeof(real))
@@ -122,7 +145,7 @@ cdef void channels_last(
         j = 0
         while j < covered:
             source = image + row * width + j
-            if channels == LANES and j + LANES <= covered:
+            if channels == LANES and row * width + j + LANES <= size:   # pixels past the row are overwritten
                 vtranspose_block(source, size, target + j * LANES, LANES)
             else:
                 count = <int>min(<Py_ssize_t>LANES, covered - j)
@@ -145,26 +168,26 @@ cdef inline void input_column(const real* pixel, Py_ssize_t row, vreal* out) noe
 
 
 cdef void transform_input(
-    const real* pixels, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t columns,
-    real* v, Py_ssize_t tile_step, Py_ssize_t product_step,
+    const Plan* plan, const real* pixels, Py_ssize_t rows, real* v, Py_ssize_t tile_step, Py_ssize_t product_step,
 ) noexcept nogil:
     """B^T d B of every tile, one vector of channels."""
     cdef vreal[4] a
     cdef vreal[4] b
     cdef vreal[4] c
     cdef vreal[4] d
-    cdef Py_ssize_t i, _column, row = pitch * LANES
+    cdef Py_ssize_t i, tile, row = plan.pitch * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef const real* pixel
     cdef real* target
     cdef int p
-    for i in range(rows):
-        pixel = pixels + 2 * i * row
+    for i in range(rows * plan.column_step):
+        pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
         input_column(pixel, row, a)
-        input_column(pixel + LANES, row, b)
-        for _column in range(columns):
-            pixel += 2 * LANES
+        input_column(pixel + step, row, b)
+        for tile in range(columns):
+            pixel += 2 * step
             input_column(pixel, row, c)
-            input_column(pixel + LANES, row, d)
+            input_column(pixel + step, row, d)
             target = v
             for p in range(4):
                 vstore(target, a[p] - c[p])
@@ -186,42 +209,43 @@ cdef inline void gradient_products(vreal a, vreal b, real* target, Py_ssize_t pr
 
 
 cdef void transform_gradient(
-    const real* pixels, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t columns,
-    real* m, Py_ssize_t tile_step, Py_ssize_t product_step,
+    const Plan* plan, const real* pixels, Py_ssize_t rows, real* m, Py_ssize_t tile_step, Py_ssize_t product_step,
 ) noexcept nogil:
     """A dY A^T of every tile, one vector of channels."""
-    cdef Py_ssize_t i, _column, row = pitch * LANES
+    cdef Py_ssize_t i, tile, row = plan.pitch * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef const real* pixel
     cdef vreal a, b, c, d
-    for i in range(rows):
-        pixel = pixels + 2 * i * row
-        for _column in range(columns):
+    for i in range(rows * plan.column_step):
+        pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
+        for tile in range(columns):
             a = vload(pixel)
-            b = vload(pixel + LANES)
+            b = vload(pixel + step)
             c = vload(pixel + row)
-            d = vload(pixel + row + LANES)
+            d = vload(pixel + row + step)
             gradient_products(a, b, m, product_step)
             gradient_products(a + c, b + d, m + 4 * product_step, product_step)
             gradient_products(a - c, b - d, m + 8 * product_step, product_step)
             gradient_products(c, d, m + 12 * product_step, product_step)
-            pixel += 2 * LANES
+            pixel += 2 * step
             m += tile_step
 
 
 cdef vreal transform_output(
-    const real* m, Py_ssize_t tile_step, Py_ssize_t product_step, Py_ssize_t rows, Py_ssize_t columns, vreal bias,
-    int activation, real slope, real* pixels, Py_ssize_t pitch,
+    const Plan* plan, const real* m, Py_ssize_t tile_step, Py_ssize_t product_step, Py_ssize_t rows, vreal bias,
+    int activation, real slope, real* pixels,
 ) noexcept nogil:
     """Activation of A^T m A + bias, one vector of outputs; a sum that is zero where A^T m A + bias is finite."""
     cdef vreal[4] even
     cdef vreal[4] odd
     cdef vreal a, b, c, d, finite = vset(0)
-    cdef Py_ssize_t i, _column, row = pitch * LANES
+    cdef Py_ssize_t i, tile, row = 2 * plan.tile_columns * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef real* pixel
     cdef int p
-    for i in range(rows):
-        pixel = pixels + 2 * i * row
-        for _column in range(columns):
+    for i in range(rows * plan.column_step):
+        pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
+        for tile in range(columns):
             for p in range(4):
                 a = vload(m + p * product_step)
                 b = vload(m + (p + 4) * product_step)
@@ -235,29 +259,32 @@ cdef vreal transform_output(
             d = odd[1] - odd[2] + odd[3] + bias
             finite = finite + a * <real>0 + b * <real>0 + c * <real>0 + d * <real>0
             vstore(pixel, vactivate(a, activation, slope))
-            vstore(pixel + LANES, vactivate(b, activation, slope))
+            vstore(pixel + step, vactivate(b, activation, slope))
             vstore(pixel + row, vactivate(c, activation, slope))
-            vstore(pixel + row + LANES, vactivate(d, activation, slope))
-            pixel += 2 * LANES
+            vstore(pixel + row + step, vactivate(d, activation, slope))
+            pixel += 2 * step
             m += tile_step
     return finite
 
 
 cdef void store_rows(
-    const real* pixels, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width, real* target, int count,
-    Py_ssize_t plane,
+    const real* pixels, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width, real* target, Py_ssize_t row_step,
+    int count, Py_ssize_t plane,
 ) noexcept nogil:
-    """Store rows of [row][column][lane] as `count` planes."""
+    """Store rows of [row][column][lane] as `count` planes, in which they lie row_step apart."""
     cdef vreal[LANES_MAX] v
     cdef Py_ssize_t i, j
     cdef const real* source
     cdef real* destination
     cdef int c, length
+    if width == pitch == row_step:          # one long row
+        width *= rows
+        rows = 1
     for i in range(rows):
         j = 0
         while j < width:
             source = pixels + (i * pitch + j) * LANES
-            destination = target + i * width + j
+            destination = target + i * row_step + j
             length = <int>min(<Py_ssize_t>LANES, width - j)
             if count == LANES and length == LANES:
                 vtranspose_block(source, LANES, destination, plane)
@@ -368,34 +395,33 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
     """One block of tile rows, one part of the outputs."""
     cdef const Plan* plan = &w.plan
     cdef Py_ssize_t part = task % w.parts
-    cdef Py_ssize_t first = task // w.parts * plan.block_rows
-    cdef Py_ssize_t last = min(first + plan.block_rows, plan.images * plan.tile_rows)
+    cdef Py_ssize_t first = task // w.parts * plan.block_rows, last = min(first + plan.block_rows, plan.rows)
     cdef Py_ssize_t tiles = (last - first) * plan.tile_columns
     cdef Py_ssize_t v_product = plan.tiles * plan.channels + LANES
     cdef Py_ssize_t in_plane = plan.height * plan.width, out_plane = plan.out_height * plan.out_width
-    cdef Py_ssize_t row, image, i, rows, c, k, lane, width, m_product, p, product, count, step, output_block
+    cdef Py_ssize_t row, c, k, lane, width, m_product, p, product, count, step, output_block
     cdef real* v = workspace
     cdef real* m = v + w.v_size
     cdef real* pixels = m + w.m_size
     cdef const real* u
     cdef vreal bias
+    cdef Piece piece
     row = first
     while row < last:
-        image = row // plan.tile_rows
-        i = row - image * plan.tile_rows
-        rows = min(plan.tile_rows - i, last - row)
+        piece = piece_at(plan, row, last)
         c = 0
         while c < plan.in_channels:
             channels_last(
-                w.x + (image * plan.in_channels + c) * in_plane, <int>min(<Py_ssize_t>LANES, plan.in_channels - c),
-                plan.height, plan.width, 2 * i - plan.top, 2 * rows + 2, plan.left, plan.pitch, pixels,
+                w.x + (piece.image * plan.in_channels + c) * in_plane,
+                <int>min(<Py_ssize_t>LANES, plan.in_channels - c), plan.height, plan.width, piece.first - plan.top,
+                plan.row_step, 2 * piece.tile_rows + 2, plan.left, plan.pitch, pixels,
             )
             transform_input(
-                pixels, plan.pitch, rows, plan.tile_columns,
-                v + (row - first) * plan.tile_columns * plan.channels + c, plan.channels, v_product,
+                plan, pixels, piece.tile_rows, v + (row - first) * plan.tile_columns * plan.channels + c,
+                plan.channels, v_product,
             )
             c += LANES
-        row += rows
+        row += piece.tile_rows
     step = ceil_div(plan.in_channels, ceil_div(plan.in_channels, DEPTH))
     for output_block in range(part * w.output_blocks // w.parts, (part + 1) * w.output_blocks // w.parts):
         k = output_block * PANEL_VECTORS * LANES
@@ -418,20 +444,18 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
             bias = vload_partial(w.bias + k + lane, <int>count) if w.bias != NULL else vset(0)
             row = first
             while row < last:
-                image = row // plan.tile_rows
-                i = row - image * plan.tile_rows
-                rows = min(plan.tile_rows - i, last - row)
+                piece = piece_at(plan, row, last)
                 if vsum(transform_output(
-                    m + (row - first) * plan.tile_columns * width + lane, width, m_product, rows, plan.tile_columns,
-                    bias, w.activation, w.slope, pixels, plan.pitch,
+                    plan, m + (row - first) * plan.tile_columns * width + lane, width, m_product, piece.tile_rows,
+                    bias, w.activation, w.slope, pixels,
                 )) != 0:
-                    w.not_finite[image] = 1
+                    w.not_finite[piece.image] = 1
                 store_rows(
-                    pixels, plan.pitch, min(2 * rows, plan.out_height - 2 * i), plan.out_width,
-                    w.y + (image * plan.out_channels + k + lane) * out_plane + 2 * i * plan.out_width, <int>count,
-                    out_plane,
+                    pixels, 2 * plan.tile_columns, piece.rows, plan.out_width,
+                    w.y + (piece.image * plan.out_channels + k + lane) * out_plane + piece.first * plan.out_width,
+                    plan.row_step * plan.out_width, <int>count, out_plane,
                 )
-                row += rows
+                row += piece.tile_rows
             lane += LANES
 
 
@@ -493,7 +517,8 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
     cdef Py_ssize_t v_product = plan.tiles * plan.channels + LANES
     cdef Py_ssize_t m_width = whole_vectors(w.chunk), m_product = plan.tiles * m_width + LANES
     cdef Py_ssize_t panel = PANEL_VECTORS * LANES
-    cdef Py_ssize_t block, first, last, row, image, i, rows, c, width, tile, product
+    cdef Py_ssize_t block, first, last, row, c, width, tile, product
+    cdef Piece piece
     cdef real* v = workspace
     cdef real* m = v + w.v_size
     cdef real* pixels = m + w.m_size
@@ -501,39 +526,35 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
     memset(partial, 0, w.partial_size * sizeof(real))
     for block in range(part * plan.blocks // w.parts, (part + 1) * plan.blocks // w.parts):
         first = block * plan.block_rows
-        last = min(first + plan.block_rows, plan.images * plan.tile_rows)
+        last = min(first + plan.block_rows, plan.rows)
         row = first
         while row < last:
-            image = row // plan.tile_rows
-            i = row - image * plan.tile_rows
-            rows = min(plan.tile_rows - i, last - row)
+            piece = piece_at(plan, row, last)
             tile = (row - first) * plan.tile_columns
             c = 0
             while c < plan.in_channels:
                 channels_last(
-                    w.x + (image * plan.in_channels + c) * in_plane,
-                    <int>min(<Py_ssize_t>LANES, plan.in_channels - c),
-                    plan.height, plan.width, 2 * i - plan.top, 2 * rows + 2, plan.left, plan.pitch, pixels,
+                    w.x + (piece.image * plan.in_channels + c) * in_plane,
+                    <int>min(<Py_ssize_t>LANES, plan.in_channels - c), plan.height, plan.width,
+                    piece.first - plan.top, plan.row_step, 2 * piece.tile_rows + 2, plan.left, plan.pitch, pixels,
                 )
                 # [product][panel of channels][tile][channel]: each panel is read from one end to the other
                 width = min(panel, plan.channels - c // panel * panel)
                 transform_input(
-                    pixels, plan.pitch, rows, plan.tile_columns,
+                    plan, pixels, piece.tile_rows,
                     v + c // panel * panel * plan.tiles + tile * width + c % panel, width, v_product,
                 )
                 c += LANES
             c = 0
             while c < outputs:
                 channels_last(
-                    w.grad_y + (image * plan.out_channels + first_output + c) * out_plane,
-                    <int>min(<Py_ssize_t>LANES, outputs - c),
-                    plan.out_height, plan.out_width, 2 * i, 2 * rows, 0, plan.pitch, pixels,
+                    w.grad_y + (piece.image * plan.out_channels + first_output + c) * out_plane,
+                    <int>min(<Py_ssize_t>LANES, outputs - c), plan.out_height, plan.out_width,
+                    piece.first, plan.row_step, 2 * piece.tile_rows, 0, plan.pitch, pixels,
                 )
-                transform_gradient(
-                    pixels, plan.pitch, rows, plan.tile_columns, m + tile * m_width + c, m_width, m_product
-                )
+                transform_gradient(plan, pixels, piece.tile_rows, m + tile * m_width + c, m_width, m_product)
                 c += LANES
-            row += rows
+            row += piece.tile_rows
         for product in range(PRODUCTS):
             c = 0
             while c < plan.channels:
@@ -630,7 +651,9 @@ cdef int backward_weight_kernel(WeightGradient* w, int threads) noexcept nogil:
 
 # ---- what Python calls --------------------------------------------------------------------------------
 
-cdef Plan plan_of(cnp.ndarray x, cnp.ndarray y, Py_ssize_t top, Py_ssize_t left) noexcept:
+cdef Plan plan_of(
+    cnp.ndarray x, cnp.ndarray y, Py_ssize_t top, Py_ssize_t left, Py_ssize_t row_step, Py_ssize_t column_step,
+) noexcept:
     cdef Plan plan
     cdef cnp.npy_intp* size = cnp.PyArray_DIMS(x)
     plan.images = size[0]
@@ -643,6 +666,8 @@ cdef Plan plan_of(cnp.ndarray x, cnp.ndarray y, Py_ssize_t top, Py_ssize_t left)
     plan.out_width = size[3]
     plan.top = top
     plan.left = left
+    plan.row_step = row_step
+    plan.column_step = column_step
     plan.channels = whole_vectors(plan.in_channels)
     plan.outputs = whole_vectors(plan.out_channels)
     return plan
@@ -668,11 +693,12 @@ cdef list run_forward(Forward* w, int threads):
 
 def forward(
     cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray y not None,
-    Py_ssize_t top, Py_ssize_t left, int activation, double slope, int threads,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t row_step, Py_ssize_t column_step, int activation, double slope,
+    int threads,
 ):
-    """y = activation(conv(x, weight) + bias), 3x3 and stride 1; the images to compute the direct way instead."""
+    """y = activation(conv(x, weight) + bias), 3x3 and stride 1, steps between taps; the images to compute the direct way instead."""
     cdef Forward w
-    w.plan = plan_of(x, y, top, left)
+    w.plan = plan_of(x, y, top, left, row_step, column_step)
     w.x = <const real*>cnp.PyArray_DATA(x)
     w.weight = <const real*>cnp.PyArray_DATA(weight)
     w.output_step = w.plan.in_channels * TAPS
@@ -687,11 +713,11 @@ def forward(
 
 def backward_input(
     cnp.ndarray grad_y not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
-    Py_ssize_t top, Py_ssize_t left, int threads,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t row_step, Py_ssize_t column_step, int threads,
 ):
     """Gradient of the convolution's input; the images to compute the direct way instead."""
     cdef Forward w
-    w.plan = plan_of(grad_y, grad_x, 2 - top, 2 - left)
+    w.plan = plan_of(grad_y, grad_x, 2 * row_step - top, 2 * column_step - left, row_step, column_step)
     w.x = <const real*>cnp.PyArray_DATA(grad_y)
     w.weight = <const real*>cnp.PyArray_DATA(weight)
     w.output_step = TAPS
@@ -706,12 +732,12 @@ def backward_input(
 
 def backward_weight(
     cnp.ndarray grad_y not None, cnp.ndarray x not None, cnp.ndarray grad_weight not None,
-    Py_ssize_t top, Py_ssize_t left, int threads,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t row_step, Py_ssize_t column_step, int threads,
 ):
     """Gradient of the convolution's weight; False where it must be computed the direct way instead."""
     cdef WeightGradient w
     cdef int status
-    w.plan = plan_of(x, grad_y, top, left)
+    w.plan = plan_of(x, grad_y, top, left, row_step, column_step)
     w.x = <const real*>cnp.PyArray_DATA(x)
     w.grad_y = <const real*>cnp.PyArray_DATA(grad_y)
     w.grad_weight = <real*>cnp.PyArray_DATA(grad_weight)

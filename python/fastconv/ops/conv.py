@@ -75,15 +75,15 @@ def _winograd_way(char: str) -> _Way:
     winograd, direct = _winograd[char], _conv2d[char]
 
     def forward(x: Array, weight: Array, bias: Array | None, y: Array, *numbers: Any) -> None:
-        for n in winograd.forward(x, weight, bias, y, *numbers[2:4], *numbers[-3:]):
+        for n in winograd.forward(x, weight, bias, y, *numbers[2:6], *numbers[-3:]):
             direct.forward(x[n : n + 1], weight, bias, y[n : n + 1], *numbers)
 
     def backward_input(grad_output: Array, weight: Array, grad_x: Array, *numbers: int) -> None:
-        for n in winograd.backward_input(grad_output, weight, grad_x, *numbers[2:4], numbers[-1]):
+        for n in winograd.backward_input(grad_output, weight, grad_x, *numbers[2:6], numbers[-1]):
             direct.backward_input(grad_output[n : n + 1], weight, grad_x[n : n + 1], *numbers)
 
     def backward_weight(grad_output: Array, x: Array, grad_weight: Array, *numbers: int) -> None:
-        if not winograd.backward_weight(grad_output, x, grad_weight, *numbers[2:4], numbers[-1]):
+        if not winograd.backward_weight(grad_output, x, grad_weight, *numbers[2:6], numbers[-1]):
             direct.backward_weight(grad_output, x, grad_weight, *numbers)
 
     return _Way(forward, backward_input, backward_weight)
