@@ -77,7 +77,8 @@ def set_algorithm(algorithm: str) -> None:
 
 def _tiles(size: int, dilation: int) -> int:
     """Tiles of two outputs that cover so many, in each residue of the dilation."""
-    return dilation * -(-(-(-size // dilation)) // 2)
+    longest = (size + dilation - 1) // dilation
+    return dilation * ((longest + 1) // 2)
 
 
 @lru_cache(maxsize=1024)

@@ -357,6 +357,22 @@ cdef inline void run_products(
         i += step
 
 
+cdef void products_of_tiles(
+    int vectors, Py_ssize_t tiles, Py_ssize_t depth, const real* v, Py_ssize_t channels, const real* u, real* m,
+    bint add,
+) noexcept nogil:
+    """One of the sixteen: M[tile][output] = V[tile][channel] U[channel][output]. A function, for its registers' sake."""
+    run_products(vectors, tiles, depth, v, channels, 1, u, m, vectors * LANES, add)
+
+
+cdef void products_of_channels(
+    int vectors, Py_ssize_t outputs, Py_ssize_t tiles, const real* m, Py_ssize_t m_width, const real* v, real* partial,
+    Py_ssize_t channels,
+) noexcept nogil:
+    """One of the sixteen of the gradient: dU[output][channel] += M[tile][output] V[tile][channel]."""
+    run_products(vectors, outputs, tiles, m, 1, m_width, v, partial, channels, True)
+
+
 # ---- forward, and gradient of the input ---------------------------------------------------------------
 
 cdef struct Forward:
@@ -432,10 +448,9 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
             p = 0
             while p < plan.in_channels:
                 CHECK_BOUNDS(0, product * m_product + tiles * width, w.m_size)
-                run_products(
-                    <int>(width // LANES), tiles, min(step, plan.in_channels - p),
-                    v + product * v_product + p, plan.channels, 1,
-                    u + (product * plan.in_channels + p) * width, m + product * m_product, width, p > 0,
+                products_of_tiles(
+                    <int>(width // LANES), tiles, min(step, plan.in_channels - p), v + product * v_product + p,
+                    plan.channels, u + (product * plan.in_channels + p) * width, m + product * m_product, p > 0,
                 )
                 p += step
         lane = 0
@@ -559,10 +574,10 @@ cdef void weight_gradient_task(const WeightGradient* w, Py_ssize_t task, real* w
             c = 0
             while c < plan.channels:
                 width = min(panel, plan.channels - c)
-                run_products(
-                    <int>(width // LANES), outputs, (last - first) * plan.tile_columns, m + product * m_product, 1,
+                products_of_channels(
+                    <int>(width // LANES), outputs, (last - first) * plan.tile_columns, m + product * m_product,
                     m_width, v + product * v_product + c * plan.tiles,
-                    partial + product * w.chunk * plan.channels + c, plan.channels, True,
+                    partial + product * w.chunk * plan.channels + c, plan.channels,
                 )
                 c += width
 
