@@ -75,6 +75,7 @@ def calls() -> dict[str, Call]:
     y, pooled, row, matrix = ones(1, 4, 6, 6), ones(1, 2, 3, 3), ones(1, 8), ones(4, 8)
     columns = ops.im2col(x, 3)
     labels = np.zeros(1, np.int64)
+    taps = np.zeros(pooled.shape, np.uint8)
     named: dict[str, Call] = {
         "conv2d": lambda: ops.conv2d(x, weight, bias, padding=1, activation="relu"),
         "conv2d_backward": lambda: ops.conv2d_backward(y, x, weight, padding=1),
@@ -82,6 +83,8 @@ def calls() -> dict[str, Call]:
         "dense_backward": lambda: ops.dense_backward(ones_4, row, matrix),
         "max_pool2d": lambda: ops.max_pool2d(x, 2),
         "max_pool2d_backward": lambda: ops.max_pool2d_backward(pooled, x, 2),
+        "max_pool2x2": lambda: ops.max_pool2x2(x),
+        "max_pool2x2_backward": lambda: ops.max_pool2x2_backward(pooled, taps, x.shape),
         "avg_pool2d": lambda: ops.avg_pool2d(x, 2),
         "avg_pool2d_backward": lambda: ops.avg_pool2d_backward(pooled, x.shape, 2),
         "pool2d": lambda: ops.pool2d(x, 2),

@@ -39,6 +39,12 @@ def good_calls() -> dict[str, Call]:
         },
         "max_pool2d": {"x": x, "kernel_size": 2},
         "max_pool2d_backward": {"grad_output": array(2, 4, 2, 3), "x": x, "kernel_size": 2},
+        "max_pool2x2": {"x": x},
+        "max_pool2x2_backward": {
+            "grad_output": array(2, 4, 2, 3),
+            "taps": np.zeros((2, 4, 2, 3), np.uint8),
+            "x_shape": x.shape,
+        },
         "avg_pool2d": {"x": x, "kernel_size": 2},
         "avg_pool2d_backward": {"grad_output": array(2, 4, 2, 3), "x_shape": x.shape, "kernel_size": 2},
         "pool2d": {"x": x, "kernel_size": 2, "mode": "avg"},
@@ -106,7 +112,9 @@ def wrong_kinds() -> list[Row]:
     rows: list[Row] = []
     for operator, call in GOOD.items():
         arrays = [
-            name for name, value in call.items() if isinstance(value, np.ndarray) and name not in ("out", "labels")
+            name
+            for name, value in call.items()
+            if isinstance(value, np.ndarray) and name not in ("out", "labels", "taps")
         ]
         optional = {"bias", "sample_weight"} | ({"velocity"} if operator == "sgd_update" else set())
         for name in arrays:
@@ -232,6 +240,12 @@ SPECIAL: list[Row] = [
         )
     ),
     ("max_pool2d", "dilation", 5, ValueError, r"floor\("),
+    ("max_pool2x2", "x", array(4, 5, 6), ValueError, "4 axes; received"),
+    ("max_pool2x2", "x", array(2, 4, 1, 6), ValueError, r"floor\("),
+    ("max_pool2x2_backward", "grad_output", array(2, 4, 2, 2), ValueError, r"\(2, 4, 2, 3\).*; received"),
+    ("max_pool2x2_backward", "taps", array(2, 4, 2, 3), TypeError, "uint8; received .*float32"),
+    ("max_pool2x2_backward", "taps", None, TypeError, "uint8; received None"),
+    ("max_pool2x2_backward", "taps", np.zeros((2, 4, 2, 2), np.uint8), ValueError, r"; received \(2, 4, 2, 2\)"),
     *(
         ("avg_pool2d", "divisor_override", value, error, "received")
         for value, error in ((0, ValueError), (-1, ValueError), (2.0, TypeError), ("2", TypeError), (True, TypeError))
@@ -254,7 +268,7 @@ SPECIAL: list[Row] = [
     ("pool2d_backward", "mode", ["max"], TypeError, "received"),
     *(
         (pool, "x_shape", value, error, "received")
-        for pool in ("avg_pool2d_backward", "global_avg_pool2d_backward")
+        for pool in ("avg_pool2d_backward", "global_avg_pool2d_backward", "max_pool2x2_backward")
         for value, error in (
             ((2, 4, 5), ValueError),
             ((2, 4, 5, 6, 1), ValueError),

@@ -32,7 +32,7 @@ def assert_within(actual: Arrays, expected: Arrays, bound: Arrays, dtype: Any) -
     for got, wanted, units in zip(actual, expected, bound, strict=True):
         assert got.shape == wanted.shape
         assert got.flags.c_contiguous
-        if wanted.dtype.kind == "i":
+        if wanted.dtype.kind in "iu":
             assert got.dtype == wanted.dtype
             np.testing.assert_array_equal(got, wanted)
             continue
@@ -77,7 +77,7 @@ def check_whole_numbers(row: Row, dtype: Any) -> None:
     wide_grad, wide_output, *wide = widen(grad, output, *arrays)
     expected = row.forward(reference, tuple(wide))
     for got, wanted in zip(row.forward(ops, arrays), expected, strict=True):
-        np.testing.assert_array_equal(got, wanted, strict=wanted.dtype.kind == "i")
+        np.testing.assert_array_equal(got, wanted, strict=wanted.dtype.kind in "iu")
     expected = row.backward(reference, wide_grad, tuple(wide), wide_output)
     for got, wanted in zip(row.backward(ops, grad, arrays, output), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)

@@ -76,6 +76,11 @@ def product_backward(name: str) -> Backward:
     return call
 
 
+def taps_backward(lib: ModuleType, grad: np.ndarray, arrays: Arrays, _: np.ndarray, __: Options) -> Any:
+    (x,) = arrays
+    return lib.max_pool2x2_backward(grad, lib.max_pool2x2(x)[1], x.shape)
+
+
 def im2col_backward(lib: ModuleType, grad: np.ndarray, arrays: Arrays, _: np.ndarray, options: Options) -> Any:
     return lib.col2im(grad, arrays[0].shape[2:], **options)
 
@@ -116,6 +121,7 @@ OPERATORS: dict[str, Operator] = {
     "im2col": Operator(plain("im2col"), exact, im2col_backward, summed, True),
     "col2im": Operator(plain("col2im"), summed, col2im_backward, exact, True),
     "max_pool2d": Operator(plain("max_pool2d"), exact, from_arrays("max_pool2d_backward"), summed, True),
+    "max_pool2x2": Operator(plain("max_pool2x2"), exact, taps_backward, summed, True),
     "avg_pool2d": Operator(plain("avg_pool2d"), averaged, from_shape("avg_pool2d_backward"), averaged),
     "pool2d": Operator(plain("pool2d"), averaged, from_arrays("pool2d_backward"), averaged),
     "global_avg_pool2d": Operator(
@@ -435,6 +441,11 @@ MAX_POOLINGS = [
     pool("max_pool2d", (1, 2, 11, 40), 2, 1, dilation=7, padding=1),
 ]
 
+POOLINGS_BY_TAPS = [
+    *(Row("max_pool2x2", (x,)) for x, k, s, options in POOLINGS if k == 2 and s in (None, 2) and not options),
+    *(Row("max_pool2x2", ((3, 5, h, w),)) for h, w in ((3, 3), (9, 8), (7, 16), (17, 32), (12, 24))),
+]
+
 AVERAGE_POOLINGS = [
     *(pool("avg_pool2d", x, k, s, **options) for x, k, s, options in POOLINGS),
     *(pool("avg_pool2d", x, k, s, count_include_pad=False, **o) for x, k, s, o in POOLINGS[:28]),
@@ -502,6 +513,7 @@ ROWS: list[Row] = [
     *CONVOLUTIONS,
     *DENSE,
     *MAX_POOLINGS,
+    *POOLINGS_BY_TAPS,
     *AVERAGE_POOLINGS,
     pool("pool2d", (2, 3, 9, 10), 3, 2, mode="max", padding=1, dilation=2),
     pool("pool2d", (2, 3, 9, 10), 3, 2, mode="avg", padding=1, count_include_pad=False),

@@ -385,6 +385,15 @@ def end_turns():
     arena.takes_turns = False
 
 
+def may_overwrite(cnp.ndarray array not None):
+    """Whether the array is a step's result in a chain: nobody needs it but the step that is given it."""
+    cdef Arena arena
+    if opened == NULL or type(<object>opened) is not Arena:
+        return False
+    arena = <Arena>opened
+    return arena.turn.holds(array) or arena.other_turn.holds(array)
+
+
 @cython.final
 cdef class Tape(Memory):
     """The kernels that were run while it was open, each with its arguments: `calls`.

@@ -1,6 +1,6 @@
 from typing import Any
 
-from numpy import int64
+from numpy import int64, uint8
 from numpy.typing import NDArray
 
 _Pair = tuple[int, int]
@@ -9,6 +9,7 @@ def max_forward(
     x: NDArray[Any],
     y: NDArray[Any],
     indices: NDArray[int64] | None,
+    taps: NDArray[uint8] | None,
     kernel: _Pair,
     stride: _Pair,
     padding: tuple[_Pair, _Pair],
@@ -17,7 +18,8 @@ def max_forward(
 ) -> None: ...
 def max_backward(
     grad_y: NDArray[Any],
-    x: NDArray[Any],
+    x: NDArray[Any] | None,
+    taps: NDArray[uint8] | None,
     grad_x: NDArray[Any],
     kernel: _Pair,
     stride: _Pair,

@@ -3,14 +3,14 @@
 A task is one plane (one channel of one image), pooled a vector of neighbouring outputs at a time. The rows of a
 window are combined first, into a line with edges of -inf or zero where windows leave the image; then the columns
 of the line, by strided loads. Windows of 2 x 2 that do not overlap, those of most networks, have a way of their
-own, in which several short rows share a vector. The backward pass of the maximum finds the winners again from x
-rather than storing an index for each output.
+own, in which several short rows share a vector. The backward pass of the maximum finds the winners again from x,
+unless the forward pass kept their taps, a byte for each output: those of 2 x 2 alone.
 Arrays are C order and were validated by the caller.
 """
 
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -18,9 +18,9 @@ cimport numpy as cnp
 
 from fastconv.parallel cimport team_size
 from fastconv.simd cimport (
-    CACHE_LINE, LANES, PERMUTES, aligned, ireal, real, sum_of, vcopy, vint, vkeep, vload, vload_int, vload_pairs,
-    vload_some, vload_strided, vmaximum, vpermute, vreal, vselect, vselect_int, vset, vset_int, vstays, vstore,
-    vstore_int, vstore_pairs, vstore_some, whole_vectors,
+    CACHE_LINE, LANES, PERMUTES, aligned, ireal, real, sum_of, vcopy, vequal, vint, vkeep, vload, vload_bytes,
+    vload_int, vload_pairs, vload_some, vload_strided, vmaximum, vpermute, vreal, vselect, vselect_int, vset, vset_int,
+    vstays, vstore, vstore_bytes, vstore_int, vstore_pairs, vstore_some, whole_vectors,
 )
 
 cnp.import_array()
@@ -227,21 +227,40 @@ cdef inline int after(Py_ssize_t count, Py_ssize_t before) noexcept nogil:
     return <int>max(<Py_ssize_t>0, min(<Py_ssize_t>LANES, count - before))
 
 
+cdef inline vint winning_tap(vreal a, vreal b, vreal c, vreal d) noexcept nogil:
+    """Which of the four inputs of a window is the first of the largest."""
+    cdef vint first = vstays(a, b), third = vstays(c, d)
+    return vselect_int(
+        vstays(vselect(first, a, b), vselect(third, c, d)),
+        vselect_int(first, vset_int(0), vset_int(1)), vselect_int(third, vset_int(2), vset_int(3)),
+    )
+
+
 cdef inline void combine_pairs(
-    const Window* g, const Pairs* pairs, const real* x, real* y, const bint largest, real divisor,
+    const Window* g, const Pairs* pairs, const real* x, real* y, uint8_t* taps, const bint largest, real divisor,
 ) noexcept nogil:
-    """y of one plane."""
+    """y of one plane, and which tap it is from where `taps` is given."""
     cdef Py_ssize_t oh = 0, ow, count
-    cdef vreal a, b, c, d
+    cdef vreal a, b, c, d, first, second
     while oh < g.out_height:
         if pairs.rows > 1:
             count = min(pairs.rows, g.out_height - oh) * g.out_width
             vload_pairs(x, after(2 * count, 0), &a, &b)
             vload_pairs(x + 2 * LANES, after(2 * count, LANES), &c, &d)
-            a = combined(largest, a, b)
-            c = combined(largest, c, d)
-            b = combined(largest, vpermute(a, c, pairs.upper), vpermute(a, c, pairs.lower))
-            vstore_some(y, b if largest else b / vset(divisor), <int>count)
+            first = combined(largest, a, b)
+            second = combined(largest, c, d)
+            first = combined(largest, vpermute(first, second, pairs.upper), vpermute(first, second, pairs.lower))
+            vstore_some(y, first if largest else first / vset(divisor), <int>count)
+            if taps != NULL:
+                vstore_bytes(
+                    taps,
+                    winning_tap(
+                        vpermute(a, c, pairs.upper), vpermute(b, d, pairs.upper),
+                        vpermute(a, c, pairs.lower), vpermute(b, d, pairs.lower),
+                    ),
+                    <int>count,
+                )
+                taps += count
             x += 4 * count
             y += count
             oh += pairs.rows
@@ -250,58 +269,55 @@ cdef inline void combine_pairs(
             while ow < g.out_width:
                 vload_pairs(x + 2 * ow, after(g.out_width, ow), &a, &b)
                 vload_pairs(x + 2 * ow + g.width, after(g.out_width, ow), &c, &d)
-                b = combined(largest, combined(largest, a, b), combined(largest, c, d))
-                vstore_some(y + ow, b if largest else b / vset(divisor), after(g.out_width, ow))
+                first = combined(largest, combined(largest, a, b), combined(largest, c, d))
+                vstore_some(y + ow, first if largest else first / vset(divisor), after(g.out_width, ow))
+                if taps != NULL:
+                    vstore_bytes(taps + ow, winning_tap(a, b, c, d), after(g.out_width, ow))
                 ow += LANES
             x += 2 * g.width
             y += g.out_width
+            if taps != NULL:
+                taps += g.out_width
             oh += 1
 
 
-cdef inline void split_pair(vreal* upper, vreal* lower, vint stays, vreal grad) noexcept nogil:
-    upper[0] = vkeep(stays, grad)
-    lower[0] = vkeep(~stays, grad)
-
-
-cdef inline void split_window(vreal* a, vreal* b, vreal* c, vreal* d, vreal grad, const bint largest) noexcept nogil:
-    """The gradients of the four inputs in their place: all of it to the first of the largest, or to each."""
-    cdef vreal upper, lower
-    cdef vint first, third
-    if largest:
-        first = vstays(a[0], b[0])
-        third = vstays(c[0], d[0])
-        split_pair(&upper, &lower, vstays(vselect(first, a[0], b[0]), vselect(third, c[0], d[0])), grad)
-        split_pair(a, b, first, upper)
-        split_pair(c, d, third, lower)
-    else:
-        a[0] = b[0] = c[0] = d[0] = grad
+cdef inline void split_window(vreal* a, vreal* b, vreal* c, vreal* d, vreal grad, vint tap) noexcept nogil:
+    """The gradients of the four inputs of a window: all of it to that tap."""
+    a[0] = vkeep(vequal(tap, vset_int(0)), grad)
+    b[0] = vkeep(vequal(tap, vset_int(1)), grad)
+    c[0] = vkeep(vequal(tap, vset_int(2)), grad)
+    d[0] = vkeep(vequal(tap, vset_int(3)), grad)
 
 
 cdef inline void spread_pairs(
-    const Window* g, const Pairs* pairs, const real* x, const real* grad_y, real* grad_x, const bint largest,
-    real divisor,
+    const Window* g, const Pairs* pairs, const real* x, const uint8_t* taps, const real* grad_y, real* grad_x,
+    const bint largest, real divisor,
 ) noexcept nogil:
-    """grad_x of one plane."""
+    """grad_x of one plane; which tap won is found in `taps`, or in x where that is NULL."""
     cdef Py_ssize_t oh = 0, ow, count
     cdef vreal a, b, c, d, grad
     cdef vreal first, second
+    cdef vint tap
     cdef int rest
-    a = b = c = d = vset(0)
     while oh < g.out_height:
         if pairs.rows > 1:
             count = min(pairs.rows, g.out_height - oh) * g.out_width
             grad = vload_some(grad_y, <int>count)
             if largest:
-                vload_pairs(x, after(2 * count, 0), &first, &second)
-                vload_pairs(x + 2 * LANES, after(2 * count, LANES), &c, &d)
-                a = vpermute(first, c, pairs.upper)
-                b = vpermute(second, d, pairs.upper)
-                c = vpermute(first, c, pairs.lower)
-                d = vpermute(second, d, pairs.lower)
-                x += 4 * count
+                if taps != NULL:
+                    tap = vload_bytes(taps, <int>count)
+                    taps += count
+                else:
+                    vload_pairs(x, after(2 * count, 0), &first, &second)
+                    vload_pairs(x + 2 * LANES, after(2 * count, LANES), &c, &d)
+                    tap = winning_tap(
+                        vpermute(first, c, pairs.upper), vpermute(second, d, pairs.upper),
+                        vpermute(first, c, pairs.lower), vpermute(second, d, pairs.lower),
+                    )
+                    x += 4 * count
+                split_window(&a, &b, &c, &d, grad, tap)
             else:
-                grad = grad / vset(divisor)
-            split_window(&a, &b, &c, &d, grad, largest)
+                a = b = c = d = grad / vset(divisor)
             vstore_pairs(grad_x, vpermute(a, c, pairs.low), vpermute(b, d, pairs.low), after(2 * count, 0))
             if 2 * count > LANES:
                 vstore_pairs(
@@ -316,17 +332,23 @@ cdef inline void spread_pairs(
                 rest = after(g.out_width, ow)
                 grad = vload_some(grad_y + ow, rest)
                 if largest:
-                    vload_pairs(x + 2 * ow, rest, &a, &b)
-                    vload_pairs(x + 2 * ow + g.width, rest, &c, &d)
+                    if taps != NULL:
+                        tap = vload_bytes(taps + ow, rest)
+                    else:
+                        vload_pairs(x + 2 * ow, rest, &a, &b)
+                        vload_pairs(x + 2 * ow + g.width, rest, &c, &d)
+                        tap = winning_tap(a, b, c, d)
+                    split_window(&a, &b, &c, &d, grad, tap)
                 else:
-                    grad = grad / vset(divisor)
-                split_window(&a, &b, &c, &d, grad, largest)
+                    a = b = c = d = grad / vset(divisor)
                 vstore_pairs(grad_x + 2 * ow, a, b, rest)
                 vstore_pairs(grad_x + 2 * ow + g.width, c, d, rest)
                 ow += LANES
             for ow in range(2 * g.out_width, g.width):
                 grad_x[ow] = grad_x[g.width + ow] = 0
             x += 2 * g.width
+            if taps != NULL:
+                taps += g.out_width
             grad_x += 2 * g.width
             grad_y += g.out_width
             oh += 1
@@ -380,11 +402,11 @@ cdef struct MaxMemory:
 
 
 cdef void max_plane(
-    const Window* g, const real* x, real* y, int64_t* indices, const Pairs* pairs, MaxMemory m,
+    const Window* g, const real* x, real* y, int64_t* indices, uint8_t* taps, const Pairs* pairs, MaxMemory m,
 ) noexcept nogil:
     cdef Py_ssize_t oh, ow
     if apart(g):
-        combine_pairs(g, pairs, x, y, True, 0)
+        combine_pairs(g, pairs, x, y, taps, True, 0)
     else:
         for oh in range(g.out_height):
             combine_rows(g, x, oh, True, m.line)
@@ -401,14 +423,15 @@ cdef void max_plane(
 
 
 cdef void max_plane_backward(
-    const Window* g, const real* x, const real* grad_y, real* grad_x, const Pairs* pairs, MaxMemory m,
+    const Window* g, const real* x, const uint8_t* taps, const real* grad_y, real* grad_x, const Pairs* pairs,
+    MaxMemory m,
 ) noexcept nogil:
     # Locals: the compiler must reload what a store through grad_x could have changed.
     cdef Py_ssize_t oh, ow, width = g.out_width, stride = g.stride_w
     cdef real* target = grad_x + g.first_column
     cdef const ireal* winner = m.winner
     if apart(g):
-        spread_pairs(g, pairs, x, grad_y, grad_x, True, 0)
+        spread_pairs(g, pairs, x, taps, grad_y, grad_x, True, 0)
         return
     memset(grad_x, 0, g.height * g.width * sizeof(real))
     for oh in range(g.out_height):
@@ -462,14 +485,18 @@ cdef void* max_memory(const Window* g, int team) except NULL:
 
 
 def max_forward(
-    cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray indices,
+    cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray indices, cnp.ndarray taps,
     tuple kernel, tuple stride, tuple padding, tuple dilation, int threads,
 ):
-    """y, the largest value of each window, and its flat index where `indices` (int64) is given."""
+    """y, the largest value of each window; its flat index where `indices` (int64) is given.
+
+    Of windows of 2 x 2 that lie apart also its tap, 0 to 3, where `taps` (uint8) is given.
+    """
     cdef Window g = window_of(x, y, kernel, stride, padding, dilation)
     cdef const real* x_data = <const real*>cnp.PyArray_DATA(x)
     cdef real* y_data = <real*>cnp.PyArray_DATA(y)
     cdef int64_t* index_data = <int64_t*>cnp.PyArray_DATA(indices) if indices is not None else NULL
+    cdef uint8_t* tap_data = <uint8_t*>cnp.PyArray_DATA(taps) if taps is not None else NULL
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
     cdef int team = team_size(<double>g.planes * size * WORK_PER_PIXEL, g.planes, threads)
     cdef void* memory = max_memory(&g, team)
@@ -480,6 +507,7 @@ def max_forward(
                 max_plane(
                     &g, x_data + plane * size, y_data + plane * out_size,
                     index_data + plane * out_size if index_data != NULL else NULL,
+                    tap_data + plane * out_size if tap_data != NULL else NULL,
                     &pairs, memory_of(&g, memory, 0),
                 )
         else:
@@ -487,18 +515,20 @@ def max_forward(
                 max_plane(
                     &g, x_data + plane * size, y_data + plane * out_size,
                     index_data + plane * out_size if index_data != NULL else NULL,
+                    tap_data + plane * out_size if tap_data != NULL else NULL,
                     &pairs, memory_of(&g, memory, threadid()),
                 )
         free(memory)
 
 
 def max_backward(
-    cnp.ndarray grad_y not None, cnp.ndarray x not None, cnp.ndarray grad_x not None,
+    cnp.ndarray grad_y not None, cnp.ndarray x, cnp.ndarray taps, cnp.ndarray grad_x not None,
     tuple kernel, tuple stride, tuple padding, tuple dilation, int threads,
 ):
-    """grad_x: each grad_y goes to the pixel that won its window."""
-    cdef Window g = window_of(x, grad_y, kernel, stride, padding, dilation)
-    cdef const real* x_data = <const real*>cnp.PyArray_DATA(x)
+    """grad_x: each grad_y goes to the pixel that won its window, found in `x` or told by `taps`."""
+    cdef Window g = window_of(grad_x, grad_y, kernel, stride, padding, dilation)
+    cdef const real* x_data = <const real*>cnp.PyArray_DATA(x) if x is not None else NULL
+    cdef const uint8_t* tap_data = <const uint8_t*>cnp.PyArray_DATA(taps) if taps is not None else NULL
     cdef const real* grad_y_data = <const real*>cnp.PyArray_DATA(grad_y)
     cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
     cdef Py_ssize_t size = g.height * g.width, out_size = g.out_height * g.out_width, plane
@@ -509,13 +539,17 @@ def max_backward(
         if team == 1:
             for plane in range(g.planes):
                 max_plane_backward(
-                    &g, x_data + plane * size, grad_y_data + plane * out_size, grad_x_data + plane * size,
+                    &g, x_data + plane * size if x_data != NULL else NULL,
+                    tap_data + plane * out_size if tap_data != NULL else NULL,
+                    grad_y_data + plane * out_size, grad_x_data + plane * size,
                     &pairs, memory_of(&g, memory, 0),
                 )
         else:
             for plane in prange(g.planes, num_threads=team, schedule="static"):
                 max_plane_backward(
-                    &g, x_data + plane * size, grad_y_data + plane * out_size, grad_x_data + plane * size,
+                    &g, x_data + plane * size if x_data != NULL else NULL,
+                    tap_data + plane * out_size if tap_data != NULL else NULL,
+                    grad_y_data + plane * out_size, grad_x_data + plane * size,
                     &pairs, memory_of(&g, memory, threadid()),
                 )
         free(memory)
@@ -550,7 +584,7 @@ cdef void average_plane(
     cdef vreal divisor
     cdef int count
     if apart(g):
-        combine_pairs(g, pairs, x, y, False, divisor_of_row(g, 0) * m.counts[0])
+        combine_pairs(g, pairs, x, y, NULL, False, divisor_of_row(g, 0) * m.counts[0])
         return
     for oh in range(g.out_height):
         combine_rows(g, x, oh, False, m.line)
@@ -575,7 +609,7 @@ cdef void average_plane_backward(
     cdef real* target
     cdef int count
     if apart(g):
-        spread_pairs(g, pairs, NULL, grad_y, grad_x, False, divisor_of_row(g, 0) * m.counts[0])
+        spread_pairs(g, pairs, NULL, NULL, grad_y, grad_x, False, divisor_of_row(g, 0) * m.counts[0])
         return
     memset(grad_x, 0, g.height * g.width * sizeof(real))
     for oh in range(g.out_height):

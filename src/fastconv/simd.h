@@ -494,6 +494,36 @@ static inline void vstore_int(ireal *p, vint v) { *(vint *)p = v; }
 
 static inline vint vload_int(const ireal *p) { return *(const vint *)p; }
 
+/* n <= LANES integers from 0 to 255, as bytes. */
+typedef uint8_t vbytes __attribute__((vector_size(LANES)));
+
+static inline void vstore_bytes(uint8_t *p, vint v, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    _mm512_mask_cvtepi64_storeu_epi8(p, (__mmask8)((1u << n) - 1u), (__m512i)v);
+#elif defined(__AVX512F__)
+    _mm512_mask_cvtepi32_storeu_epi8(p, (__mmask16)((1u << n) - 1u), (__m512i)v);
+#else
+    const vbytes bytes = __builtin_convertvector(v, vbytes);
+    memcpy(p, &bytes, (size_t)n);
+#endif
+}
+
+static inline vint vload_bytes(const uint8_t *p, int n)
+{
+#if defined(__AVX512F__) && defined(FASTCONV_DOUBLE)
+    return (vint)_mm512_cvtepu8_epi64(_mm_maskz_loadu_epi8((__mmask16)((1u << n) - 1u), p));
+#elif defined(__AVX512F__)
+    return (vint)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8((__mmask16)((1u << n) - 1u), p));
+#else
+    vbytes bytes = {0};
+    memcpy(&bytes, p, (size_t)n);
+    return __builtin_convertvector(bytes, vint);
+#endif
+}
+
+static inline vint vequal(vint a, vint b) { return a == b; }
+
 static inline vreal vabs(vreal x)
 {
     const vint sign = (vint)vset((real)-0.0);

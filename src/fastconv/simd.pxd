@@ -4,6 +4,8 @@ Cython takes `vreal` for one `real`: it emits plain C operators, and the compile
 of them. A `vreal` must therefore never be converted to a Python object or to a `real`.
 """
 
+from libc.stdint cimport uint8_t
+
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vreal
@@ -62,6 +64,9 @@ cdef extern from "simd.h" nogil:
     vint vselect_int(vint mask, vint yes, vint no) noexcept
     vint vload_int(const ireal* p) noexcept
     void vstore_int(ireal* p, vint v) noexcept
+    vint vload_bytes(const uint8_t* p, int n) noexcept
+    void vstore_bytes(uint8_t* p, vint v, int n) noexcept
+    vint vequal(vint a, vint b) noexcept
     real vsum(vreal v) noexcept
     double sum_of(const real* p, Py_ssize_t count) noexcept
     vreal vexp(vreal x) noexcept

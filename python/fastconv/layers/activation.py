@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .. import ops
+from .._call import may_overwrite
 from .._config import options, suggestion
 from .._validation import Array, real
 from .base import Backward, Layer
@@ -47,12 +48,13 @@ def activate(x: Array, activation: str | None) -> Array:
 
 
 def activation_backward(grad_y: Array, y: Array, activation: str | None) -> Array:
-    """Return the gradient before the activation, from the gradient and the output after it."""
+    """Return the gradient before the activation, from that and the output after it; in its place where that may be."""
     if activation is None or activation == "linear":
         return grad_y
+    out = grad_y if may_overwrite(grad_y) else None
     if activation == "softmax":
-        return ops.softmax_backward(grad_y, y, 1)
-    return ops.activation_backward(grad_y, y, activation)
+        return ops.softmax_backward(grad_y, y, 1, out=out)
+    return ops.activation_backward(grad_y, y, activation, out=out)
 
 
 class Activation(Layer):
@@ -74,6 +76,7 @@ class Activation(Layer):
     """
 
     only_kernels = True
+    by_image = True
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class ReLU(Activation):
     """``max(x, 0)``; NaN stays NaN."""
 
     only_kernels = True
+    by_image = True
 
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         super().__init__("relu", name=name, input_shape=input_shape)
@@ -109,6 +113,7 @@ class Softmax(Activation):
     """``exp(x) / sum(exp(x))`` over axis 1: the classes, or the channels of images."""
 
     only_kernels = True
+    by_image = True
 
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         super().__init__("softmax", name=name, input_shape=input_shape)
@@ -132,6 +137,7 @@ class LeakyReLU(Layer):
     """
 
     only_kernels = True
+    by_image = True
 
     def __init__(
         self,

@@ -79,6 +79,9 @@ class Layer(Watched, Configurable):
     only_kernels = False
     """True in a class whose inference is kernels and views alone, so that it may be recorded (see `replay`)."""
 
+    by_image = False
+    """True in a class that treats each image by itself, and reads more of images than of parameters (see `chunks`)."""
+
     def __init__(self, *, name: str | None = None, input_shape: int | Sequence[int] | None = None) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"expected name to be a string; received {name!r}")

@@ -52,6 +52,7 @@ class Conv2D(Layer):
     """
 
     only_kernels = True
+    by_image = True
 
     def __init__(
         self,
@@ -102,23 +103,32 @@ class Conv2D(Layer):
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Convolve, add the bias and apply the activation, in one operator."""
-        kernel, bias, activation = self.kernel, self.bias, self.activation
-        bias_value = None if bias is None else bias.value
-        geometry = (self.strides, self.padding, self.dilation_rate, self.groups)
-        y = ops.conv2d(x, kernel.value, bias_value, *geometry, activation=fused(activation))
+        activation = self.activation
+        y = self.convolve(x)
         if activation == "softmax":
             y = activate(y, activation)
 
         def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
-            grad = activation_backward(grad_y, y, activation)
-            learns = self._trainable
-            return ops.conv2d_backward(
-                grad,
-                x,
-                kernel.value,
-                *geometry,
-                output_mask=(input_grad, learns, learns and bias is not None),
-                out=(None, kernel.grad, None if bias is None else bias.grad),
-            )[0]
+            return self.convolve_backward(activation_backward(grad_y, y, activation), x, input_grad)
 
         return y, backward
+
+    def convolve(self, x: Array) -> Array:
+        """Return the output for `x`, but for a softmax."""
+        bias = None if self.bias is None else self.bias.value
+        return ops.conv2d(x, self.kernel.value, bias, *self._geometry(), activation=fused(self.activation))
+
+    def convolve_backward(self, grad: Array, x: Array, input_grad: bool) -> Array | None:
+        """Write the parameters' gradients, and return the input's, from the gradient before the activation."""
+        kernel, bias, learns = self.kernel, self.bias, self._trainable
+        return ops.conv2d_backward(
+            grad,
+            x,
+            kernel.value,
+            *self._geometry(),
+            output_mask=(input_grad, learns, learns and bias is not None),
+            out=(None, kernel.grad, None if bias is None else bias.grad),
+        )[0]
+
+    def _geometry(self) -> tuple[Any, ...]:
+        return self.strides, self.padding, self.dilation_rate, self.groups

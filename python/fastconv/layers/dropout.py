@@ -34,6 +34,7 @@ class Dropout(Layer):
     """
 
     only_kernels = True
+    by_image = True
     keeps_values = True
 
     def __init__(

@@ -63,15 +63,33 @@ class MaxPool2D(_Pool2D):
     """
 
     only_kernels = True
+    by_image = True
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Take the maximum of each window."""
+        if training and self.forgets_input:
+            return self._forward_by_taps(x)
         y = ops.max_pool2d(x, self.pool_size, self.strides, self.padding)
 
         def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
             if not input_grad:
                 return None
             return ops.max_pool2d_backward(grad_y, x, self.pool_size, self.strides, self.padding)
+
+        return y, backward
+
+    @property
+    def forgets_input(self) -> bool:
+        """Whether training keeps a byte for each output in place of the input: with windows of 2 x 2 side by side."""
+        return self.pool_size == self.strides == (2, 2) and self.padding in ("valid", 0)
+
+    @staticmethod
+    def _forward_by_taps(x: Array) -> tuple[Array, Backward]:
+        y, taps = ops.max_pool2x2(x)
+        shape = x.shape
+
+        def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
+            return ops.max_pool2x2_backward(grad_y, taps, shape) if input_grad else None
 
         return y, backward
 
@@ -99,6 +117,7 @@ class AvgPool2D(_Pool2D):
     """
 
     only_kernels = True
+    by_image = True
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Take the mean of each window."""
@@ -128,6 +147,7 @@ class GlobalAvgPool2D(Layer):
     """
 
     only_kernels = True
+    by_image = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (channels,)."""

@@ -26,6 +26,7 @@ class Input(Layer):
     """
 
     only_kernels = True
+    by_image = True
     keeps_values = True
 
     def __init__(self, shape: int | Sequence[int], name: str | None = None) -> None:
@@ -52,6 +53,7 @@ class Flatten(Layer):
     """
 
     only_kernels = True
+    by_image = True
     keeps_values = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._call import begin_turns, end_turns, next_turn
 from .._validation import Array
+from . import chain
 from .base import Backward, Layer, checked_dtype, checked_shape
 from .parameter import Parameter, Shape
 from .replay import Replays
@@ -42,6 +42,7 @@ class Stack(Layer):
     """
 
     only_kernels = True
+    by_image = True
 
     def __init__(self, layers: Sequence[Layer] | None = None, *, name: str | None = None) -> None:
         super().__init__(name=name)
@@ -156,36 +157,7 @@ class Stack(Layer):
 
         Without `input_grad` it stops at the first layer that learns: nothing below needs it.
         """
-        backwards: list[Backward] = []
-        for layer in self.layers:
-            x, layer_backward = layer.forward(x, training)
-            backwards.append(layer_backward)
-
-        def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
-            last = 0 if input_grad else self._first_that_learns()
-            turns = self._keeps_nothing() and begin_turns()  # a gradient is done with once the next one is there
-            for layer_backward in reversed(backwards[last + 1 :]):
-                if turns:
-                    next_turn(grad_y)
-                grad_y = layer_backward(grad_y)
-            if turns:
-                next_turn(grad_y)
-            grad_x = backwards[last](grad_y, input_grad) if last < len(backwards) else grad_y
-            if turns:
-                end_turns()
-            return grad_x
-
-        return x, backward
-
-    def _keeps_nothing(self) -> bool:
-        """Whether no layer can reach what another one was given: those of this package cannot."""
-        return all(type(layer).__module__.startswith("fastconv.") for layer in self.layers)
-
-    def _first_that_learns(self) -> int:
-        for position, layer in enumerate(self.layers):
-            if layer.learns:
-                return position
-        return len(self.layers)
+        return chain.forward(self.layers, x, training)
 
     def __call__(self, x: Array) -> Array:
         """Return the output for `x`, as inference computes it; the first call builds the layers.
@@ -200,11 +172,4 @@ class Stack(Layer):
 
     def infer(self, x: Array) -> Array:
         """Return the output for `x`, layer by layer; each layer's input is dropped as soon as it is used."""
-        turns = self._keeps_nothing() and begin_turns()
-        for layer in self.layers:
-            if turns:
-                next_turn(x)
-            x = layer(x)
-        if turns:
-            end_turns()
-        return x
+        return chain.infer(self.layers, x)

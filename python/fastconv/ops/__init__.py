@@ -24,6 +24,8 @@ from fastconv.ops.pool import (
     global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+    max_pool2x2,
+    max_pool2x2_backward,
     pool2d,
     pool2d_backward,
 )
@@ -46,6 +48,8 @@ __all__ = [
     "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool2x2",
+    "max_pool2x2_backward",
     "pool2d",
     "pool2d_backward",
     "relu",

@@ -15,6 +15,8 @@ from fastconv._validation import Array
 
 _pool2d = _dispatch.Kernels("pool2d")
 _max, _max_backward, _average, _average_backward, _global, _global_backward = (Plans() for _ in range(6))
+_taps_backward = Plans()
+_UINT8 = np.dtype(np.uint8)
 
 
 class _Plan(NamedTuple):
@@ -105,7 +107,7 @@ def max_pool2d(
     kernel, numbers, shape, dtype = plan
     y = _call.empty(shape, dtype)
     indices = np.empty(shape, np.int64) if return_indices else None
-    run(kernel, x, y, indices, *numbers, get_num_threads())
+    run(kernel, x, y, indices, None, *numbers, get_num_threads())
     return y if indices is None else (y, indices)
 
 
@@ -166,7 +168,7 @@ def max_pool2d_backward(
         grad_output, x, plan = _plan_max_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, numbers, shape, dtype = plan
     grad_x = _call.empty(shape, dtype)
-    run(kernel, grad_output, x, grad_x, *numbers, get_num_threads())
+    run(kernel, grad_output, x, None, grad_x, *numbers, get_num_threads())
     return grad_x
 
 
@@ -188,6 +190,99 @@ def _plan_max_backward(
     plan = _Plan(_pool2d[x.dtype.char].max_backward, (g.kernel, g.stride, g.padding, g.dilation), x.shape, x.dtype)
     _max_backward.keep(plan, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode)
     return grad_output, x, plan
+
+
+_PAIRS = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+"""Windows of 2 x 2 side by side, as the kernels are told of them."""
+
+
+def max_pool2x2(x: Array) -> tuple[Array, Array]:
+    """Take the largest value of each window of 2 x 2, side by side, and note which of the four it was.
+
+    With the taps, `max_pool2x2_backward` needs x no longer.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W), float32 or float64
+        Images of at least 2 x 2 pixels.
+
+    Returns
+    -------
+    y : ndarray (N, C, H // 2, W // 2)
+        As `max_pool2d` gives it.
+    taps : ndarray of y's shape, uint8
+        2 * row + column of the largest in its window; the first of equals.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, taps = max_pool2x2(np.array([[8, 4, 2, 1], [9, 3, 2, 8]], np.float32).reshape(1, 1, 2, 4))
+    >>> y.ravel(), taps.ravel()
+    (array([9., 8.], dtype=float32), array([2, 3], dtype=uint8))
+    """
+    plan = _max.find(x, 2, 2, 0, 1, False)
+    if plan is None:
+        x, plan = _plan_max(x, 2, 2, 0, 1, False)
+    kernel, numbers, shape, dtype = plan
+    y, taps = _call.empty(shape, dtype), _call.empty(shape, _UINT8)
+    run(kernel, x, y, None, taps, *numbers, get_num_threads())
+    return y, taps
+
+
+def max_pool2x2_backward(grad_output: Array, taps: Array, x_shape: tuple[int, int, int, int]) -> Array:
+    """Differentiate `max_pool2x2`: each gradient goes to the tap that won its window.
+
+    Parameters
+    ----------
+    grad_output : ndarray (N, C, H // 2, W // 2)
+        Gradient with respect to y.
+    taps : ndarray of the same shape, uint8
+        What the forward call returned.
+    x_shape : (N, C, H, W)
+        Shape of the images of the forward call.
+
+    Returns
+    -------
+    ndarray (N, C, H, W)
+        Gradient with respect to x.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        Where shapes or dtypes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> max_pool2x2_backward(np.full((1, 1, 1, 1), 5.0), np.array([[[[2]]]], np.uint8), (1, 1, 2, 2))[0, 0]
+    array([[0., 0.],
+           [5., 0.]])
+    """
+    kernel = _taps_backward.find(grad_output, x_shape)
+    if kernel is None:
+        grad_output = check.array(grad_output, "grad_output")
+        x_shape = _image_shape(x_shape)
+        g = _geometry(x_shape, 2, None, 0, 1, False)
+        shape = (*x_shape[:2], g.out_height, g.out_width)
+        if grad_output.shape != shape:
+            raise ValueError(
+                f"grad_output: expected shape {shape}, that of the forward result; received {grad_output.shape}"
+            )
+        kernel = _pool2d[grad_output.dtype.char].max_backward
+        _taps_backward.keep(kernel, grad_output, x_shape)
+    if type(taps) is not np.ndarray or taps.dtype != _UINT8:
+        kind = taps.dtype if type(taps) is np.ndarray else taps
+        raise TypeError(f"taps: expected a NumPy array of uint8; received {kind!r}")
+    if taps.shape != grad_output.shape:
+        raise ValueError(f"taps: expected shape {grad_output.shape}, that of grad_output; received {taps.shape}")
+    grad_x = _call.empty(x_shape, grad_output.dtype)
+    run(kernel, grad_output, None, np.ascontiguousarray(taps), grad_x, *_PAIRS, get_num_threads())
+    return grad_x
 
 
 def _divisor(divisor_override: object) -> int:

@@ -28,6 +28,8 @@ from .pooling import (
     global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+    max_pool2x2,
+    max_pool2x2_backward,
     pool2d,
     pool2d_backward,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool2x2",
+    "max_pool2x2_backward",
     "pool2d",
     "pool2d_backward",
     "relu",

@@ -65,6 +65,37 @@ def max_pool2d_backward(
     return np.ascontiguousarray(interior(padded, rows, cols))
 
 
+def max_pool2x2(x: Array) -> tuple[Array, Array]:
+    """Largest pixel of each window of 2 x 2, side by side, and its tap: 2 * row + column.
+
+    Examples
+    --------
+    >>> y, taps = max_pool2x2(np.array([[8.0, 4, 2, 1], [9, 3, 2, 8]]).reshape(1, 1, 2, 4))
+    >>> y.ravel(), taps.ravel()
+    (array([9., 8.]), array([2, 3], dtype=uint8))
+    """
+    y, indices = max_pool2d(x, 2, return_indices=True)
+    row, column = np.divmod(indices, x.shape[3])
+    return y, (2 * (row % 2) + column % 2).astype(np.uint8)
+
+
+def max_pool2x2_backward(grad_output: Array, taps: Array, x_shape: tuple[int, ...]) -> Array:
+    """Gradient of `max_pool2x2`: each output's gradient goes to the tap that it was read from.
+
+    Examples
+    --------
+    >>> max_pool2x2_backward(np.ones((1, 1, 1, 1)), np.array([[[[2]]]], np.uint8), (1, 1, 2, 2))[0, 0]
+    array([[0., 0.],
+           [1., 0.]])
+    """
+    grad_x = np.zeros(x_shape, grad_output.dtype)
+    rows, columns = (2 * size for size in grad_output.shape[2:])
+    for tap in range(4):
+        row, column = divmod(tap, 2)
+        grad_x[:, :, row:rows:2, column:columns:2] = np.where(taps == tap, grad_output, 0)
+    return grad_x
+
+
 def _fold(ufunc: np.ufunc, views: Iterator[Array]) -> Array:
     """Fold equal-shaped views into one new array."""
     result: Array = next(views).copy()

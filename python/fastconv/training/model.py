@@ -68,6 +68,7 @@ class Sequential(Stack):
     """
 
     only_kernels = True
+    by_image = True
 
     def __init__(
         self,
