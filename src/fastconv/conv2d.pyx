@@ -26,7 +26,7 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_pairs, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
+from fastconv.plane cimport ALL_PADDING, SIDE_PADDING, Planes, copy_pairs, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, DOT_COLUMNS, DOT_ROWS, HALVES, LANES, LINEAR, VECTOR_BYTES,
     aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore, vstore_in_turn,
@@ -68,7 +68,7 @@ cdef void gathered_tile(
 
 cdef void copy_band(
     const Planes* planes, bint split, const real* image, Py_ssize_t channels, Py_ssize_t first_row, real* target,
-    Py_ssize_t plane_size, bint padded,
+    Py_ssize_t plane_size, int padded,
 ) noexcept nogil:
     """copy_planes, or copy_pairs where the phases are `split`."""
     if split:

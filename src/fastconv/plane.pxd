@@ -28,6 +28,14 @@ cdef struct Planes:
     const Py_ssize_t* phase_column
 
 
+# How much of the target's padding holds its zeros already, from the image before, say, or because the memory is new and
+# cleared: in the columns beside the image it stays zero; the rows above and below change with the band.
+cdef enum:
+    NO_PADDING = 0
+    ALL_PADDING = 1
+    SIDE_PADDING = 2
+
+
 cdef inline void copy_strided(real* target, const real* source, Py_ssize_t count, Py_ssize_t stride) noexcept nogil:
     """Every `stride`-th element, side by side."""
     cdef Py_ssize_t i = 0
@@ -43,12 +51,11 @@ cdef inline void copy_strided(real* target, const real* source, Py_ssize_t count
 
 cdef inline void copy_planes(
     const Planes* planes, const real* image, Py_ssize_t channels, Py_ssize_t first_row,
-    real* target, Py_ssize_t plane_size, bint padded,
+    real* target, Py_ssize_t plane_size, int padded,
 ) noexcept nogil:
     """Rows first_row .. first_row + rows of every phase of every channel, `plane_size` elements apart.
 
-    `padded` says that the target's padding holds its zeros already: from the image before, say, or because the
-    memory is new and cleared. Then only the image itself is written.
+    Of the padding only what is not there yet, as `padded` says, is written.
     """
     cdef Py_ssize_t c, f, i, source_row, low, high, start
     cdef const real* source
@@ -68,12 +75,12 @@ cdef inline void copy_planes(
             for i in range(planes.rows):
                 source_row = (first_row + i) * planes.stride_h + planes.phase_row[f] - planes.top
                 if source_row < 0 or source_row >= planes.height:
-                    if not padded:
+                    if padded != ALL_PADDING:
                         memset(row, 0, planes.pitch * sizeof(real))
                     row += planes.pitch
                     continue
                 source = image + (c * planes.height + source_row) * planes.width + start
-                if not padded:
+                if padded == NO_PADDING:
                     memset(row, 0, low * sizeof(real))
                     memset(row + high, 0, (planes.pitch - high) * sizeof(real))
                 copy_strided(row + low, source + low * planes.stride_w, high - low, planes.stride_w)
@@ -82,7 +89,7 @@ cdef inline void copy_planes(
 
 cdef inline void copy_pairs(
     const Planes* planes, const real* image, Py_ssize_t channels, Py_ssize_t first_row,
-    real* target, Py_ssize_t plane_size, bint padded,
+    real* target, Py_ssize_t plane_size, int padded,
 ) noexcept nogil:
     """copy_planes for a column stride of 2 and both of its phases: a row is read once for the two of them."""
     cdef Py_ssize_t skip = max(0, -planes.left), left = skip + planes.left, count = max(0, planes.width - skip)
@@ -98,10 +105,10 @@ cdef inline void copy_pairs(
         for a in range(planes.phases // 2):
             for i in range(planes.rows):
                 source_row = (first_row + i) * planes.stride_h + planes.phase_row[2 * a] - planes.top
-                if not padded:
+                if padded == NO_PADDING or padded == SIDE_PADDING and not 0 <= source_row < planes.height:
                     memset(target, 0, planes.pitch * sizeof(real))
                     memset(target + plane_size, 0, planes.pitch * sizeof(real))
-                if 0 <= source_row and source_row < planes.height:
+                if 0 <= source_row < planes.height:
                     source = image + source_row * planes.width + skip
                     j = 0
                     while j < whole:

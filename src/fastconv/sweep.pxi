@@ -358,7 +358,8 @@ cdef void sweep_task(const Sweep* s, Py_ssize_t task, Py_ssize_t next_task, real
         else:
             # The workspace is cleared before the first task, and where an image is one band all have the same padding.
             copy_band(
-                &s.planes, s.split, source + c * image_size, channels, first_row, workspace, s.plane_size, s.bands == 1
+                &s.planes, s.split, source + c * image_size, channels, first_row, workspace, s.plane_size,
+                ALL_PADDING if s.bands == 1 else SIDE_PADDING,
             )
         if c + channels < s.channels:
             rows_of_source(
