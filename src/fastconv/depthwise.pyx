@@ -30,10 +30,10 @@ cimport numpy as cnp
 
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
-from fastconv.plane cimport Planes, copy_planes
+from fastconv.plane cimport Planes, copy_pairs, copy_planes
 from fastconv.simd cimport (
     CACHE_LINE, CHECK_BOUNDS, LANES, LINEAR, RELU,
-    aligned, real, vactivate, vload, vload_once, vload_pairs, vload_partial, vload_some, vreal, vset, vstore,
+    aligned, real, vactivate, vload, vload_once, vload_partial, vload_some, vreal, vset, vstore,
     vstore_pairs, vstore_partial, vstore_some, vstore_strided, vsum, whole_vectors,
 )
 from fastconv.tile cimport DEPTH

@@ -5,43 +5,6 @@
 
 # ---- the copy -----------------------------------------------------------------------------------------
 
-cdef void copy_pairs(
-    const Planes* planes, const real* image, Py_ssize_t first_row, real* target, Py_ssize_t plane_size, bint padded,
-) noexcept nogil:
-    """copy_planes for a column stride of 2 and both of its phases: a row is read once for the two of them."""
-    cdef Py_ssize_t a, i, j, source_row, left = planes.left, pitch = planes.pitch
-    cdef Py_ssize_t low = max(0, left + 1) // 2     # pairs [low, high) lie in the image
-    cdef Py_ssize_t high = max(low, min(pitch, max(0, planes.width + left) // 2))
-    cdef const real* source
-    cdef real* even
-    cdef real* odd
-    cdef vreal first, second
-    cdef int n
-    for a in range(planes.phases // 2):
-        even = target + 2 * a * plane_size
-        odd = even + plane_size
-        for i in range(planes.rows):
-            source_row = (first_row + i) * planes.stride_h + planes.phase_row[2 * a] - planes.top
-            if not padded:
-                memset(even, 0, pitch * sizeof(real))
-                memset(odd, 0, pitch * sizeof(real))
-            if 0 <= source_row and source_row < planes.height:
-                source = image + source_row * planes.width - left
-                if left > 0 and left % 2 == 1 and low <= pitch:
-                    odd[low - 1] = source[left]
-                j = low
-                while j < high:
-                    n = <int>min(<Py_ssize_t>LANES, high - j)
-                    vload_pairs(source + 2 * j, n, &first, &second)
-                    vstore_some(even + j, first, n)
-                    vstore_some(odd + j, second, n)
-                    j += LANES
-                if high < pitch and 2 * high - left < planes.width:
-                    even[high] = source[2 * high]
-            even += pitch
-            odd += pitch
-
-
 cdef void copy_image(
     const Planes* planes, const real* image, Py_ssize_t first_row, real* target,
 ) noexcept nogil:
@@ -77,7 +40,7 @@ cdef inline void copy_rows(
     if w.whole:
         copy_image(&arriving, image, first_row, planes)
     elif w.split:
-        copy_pairs(&arriving, image, first_row, planes, w.plane_size, w.bands == 1)
+        copy_pairs(&arriving, image, w.channels, first_row, planes, w.plane_size, w.bands == 1)
     else:
         copy_planes(&arriving, image, w.channels, first_row, planes, w.plane_size, w.bands == 1)
 

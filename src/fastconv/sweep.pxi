@@ -106,6 +106,7 @@ cdef int plan_sweep(Sweep* s) noexcept nogil:
     if not s.in_place:
         if <double>s.channels * per_row * (rows + reach_h) > PLANE_ELEMENTS:
             s.chunk = max(1, PLANE_ELEMENTS // (per_row * (rows + reach_h)))
+            s.chunk = ceil_div(s.channels, ceil_div(s.channels, s.chunk))
         else:
             rows = min(s.grid_h, PLANE_ELEMENTS // (s.channels * per_row) - reach_h)
     else:
