@@ -156,7 +156,10 @@ CHOICES = [
     (128, 64, 128, 8, 8, {"padding": 1}, True),
     (1, 32, 32, 32, 32, {"padding": 1}, True),
     (128, 3, 32, 32, 32, {"padding": 1}, False),  # too few channels
-    (64, 32, 16, 32, 32, {"padding": 1}, False),
+    (64, 32, 16, 32, 32, {"padding": 1}, True),
+    (64, 24, 40, 32, 32, {"padding": 1}, True),
+    (64, 20, 32, 32, 32, {"padding": 1}, False),  # channels that leave vectors half empty
+    (64, 32, 8, 32, 32, {"padding": 1}, False),
     (1, 512, 512, 4, 4, {"padding": 1}, False),  # four tiles a filter
     (64, 64, 64, 3, 3, {"padding": 1}, False),  # 9 of 16 outputs lie outside
     (8, 64, 64, 56, 56, {"stride": 2}, False),
@@ -175,8 +178,14 @@ def test_choice(n: int, c: int, k: int, height: int, width: int, options: dict[s
     window = geometry(height, width, (3, 3), **{"stride": 1, "padding": 0, "dilation": 1, **options})
     assert takes_winograd(n, c, k, window, 1) is winograd
     assert not takes_winograd(n, c, k, window, 2)
-    least = min(c, k)
-    assert takes_winograd(n, c, k, window, 1, least) >= winograd
-    assert not takes_winograd(n, c, k, window, 1, least + 1)
+    assert takes_winograd(n, c, k, window, 1, to_weight=True) >= winograd
     fastconv.set_algorithm("direct")
     assert not takes_winograd(n, c, k, window, 1)
+    assert not takes_winograd(n, c, k, window, 1, to_weight=True)
+
+
+def test_gradient_of_the_weight_takes_any_number_from_16_on() -> None:
+    fastconv.set_algorithm("auto")
+    window = geometry(32, 32, (3, 3), stride=1, padding=1, dilation=1)
+    assert [n for n in range(14, 20) if takes_winograd(64, n, 32, window, 1, to_weight=True)] == [16, 17, 18, 19]
+    assert [n for n in range(14, 26) if takes_winograd(64, 32, n, window, 1)] == [16, 24]

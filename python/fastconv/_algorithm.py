@@ -17,8 +17,8 @@ _algorithm = "auto"
 
 # Winograd's F(2x2, 3x3) has 16 products where the direct sum has 36, but it transforms every image, output and
 # filter. It pays where each transform is used often:
-CHANNELS = 32  # input and output channels from which on it does
-WEIGHT_CHANNELS = 16  # the same for the gradient of the weight, which transforms no output back
+CHANNELS = 16  # input and output channels from which on it does
+NARROW = 32  # below so many they must also fill vectors of 8; not for the gradient of the weight
 TILES = 64  # 2x2 outputs in all images, for the filters' transform
 COVERED = 0.7  # share of the tiles' outputs that lie in the image: 49 of 64 in a 7x7 image do
 ROW_ELEMENTS = 16384  # channels x tiles of one row, whose sixteen products a core's cache must hold
@@ -83,9 +83,9 @@ def _tiles(size: int, dilation: int) -> int:
 
 @lru_cache(maxsize=1024)
 def takes_winograd(
-    images: int, channels: int, outputs: int, geometry: Geometry, groups: int, least: int = CHANNELS
+    images: int, channels: int, outputs: int, geometry: Geometry, groups: int, to_weight: bool = False
 ) -> bool:
-    """Decide for one convolution of at least `least` channels, forward and the gradient of the input alike."""
+    """Decide for one convolution: forward and the gradient of the input alike, or the gradient `to_weight`."""
     possible = (
         _algorithm != "direct"
         and geometry.kernel == (3, 3)
@@ -98,7 +98,8 @@ def takes_winograd(
     if not possible or columns * max(channels, outputs) > ROW_ELEMENTS:
         return False
     return _algorithm == "winograd" or (
-        min(channels, outputs) >= least
+        min(channels, outputs) >= CHANNELS
+        and (to_weight or all(count >= NARROW or count % 8 == 0 for count in (channels, outputs)))
         and images * rows * columns >= TILES
         and geometry.out_height * geometry.out_width >= COVERED * 4 * rows * columns
     )

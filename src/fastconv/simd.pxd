@@ -20,6 +20,7 @@ cdef extern from "simd.h" nogil:
     enum: DOT_COLUMNS
     enum: PANEL_VECTORS
     enum: VECTOR_BYTES
+    enum: VECTOR_REGISTERS
     enum: LINEAR
     enum: RELU
     enum: LEAKY_RELU

@@ -38,8 +38,9 @@ from fastconv.geometry cimport ceil_div
 from fastconv.parallel cimport team_size
 from fastconv.product cimport run_product
 from fastconv.simd cimport (
-    CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, TILE_ROWS_1, aligned, real, vactivate, vload, vload_partial,
-    vreal, vset, vstore, vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block, whole_vectors,
+    CACHE_LINE, CHECK_BOUNDS, LANES, PANEL_VECTORS, TILE_ROWS_1, VECTOR_REGISTERS, aligned, real, vactivate, vload,
+    vload_once, vload_partial, vreal, vset, vstore, vstore_partial, vstore_some, vsum, vtranspose, vtranspose_block,
+    whole_vectors,
 )
 from fastconv.tile cimport DEPTH, tile_rows
 
@@ -49,6 +50,8 @@ cdef enum:
     TAPS = 9
     PRODUCTS = 16
     LANES_MAX = 16
+    FEW = 16                    # channels, and tiles, whose product needs no loads but of V
+    FEW_ROWS = 8
     BLOCK_ELEMENTS = 131072     # transformed numbers in a block of more than FEW_TILES (512 KiB of float32)
     FEW_TILES = 64              # of a block: the filters are read once for so many
     MANY_TILES = 128
@@ -175,7 +178,7 @@ cdef void transform_input(
     cdef vreal[4] b
     cdef vreal[4] c
     cdef vreal[4] d
-    cdef Py_ssize_t i, tile, row = plan.pitch * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t i, _tile, row = plan.pitch * LANES, step = plan.column_step * LANES
     cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef const real* pixel
     cdef real* target
@@ -184,7 +187,7 @@ cdef void transform_input(
         pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
         input_column(pixel, row, a)
         input_column(pixel + step, row, b)
-        for tile in range(columns):
+        for _tile in range(columns):
             pixel += 2 * step
             input_column(pixel, row, c)
             input_column(pixel + step, row, d)
@@ -212,13 +215,13 @@ cdef void transform_gradient(
     const Plan* plan, const real* pixels, Py_ssize_t rows, real* m, Py_ssize_t tile_step, Py_ssize_t product_step,
 ) noexcept nogil:
     """A dY A^T of every tile, one vector of channels."""
-    cdef Py_ssize_t i, tile, row = plan.pitch * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t i, _tile, row = plan.pitch * LANES, step = plan.column_step * LANES
     cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef const real* pixel
     cdef vreal a, b, c, d
     for i in range(rows * plan.column_step):
         pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
-        for tile in range(columns):
+        for _tile in range(columns):
             a = vload(pixel)
             b = vload(pixel + step)
             c = vload(pixel + row)
@@ -239,13 +242,13 @@ cdef vreal transform_output(
     cdef vreal[4] even
     cdef vreal[4] odd
     cdef vreal a, b, c, d, finite = vset(0)
-    cdef Py_ssize_t i, tile, row = 2 * plan.tile_columns * LANES, step = plan.column_step * LANES
+    cdef Py_ssize_t i, _tile, row = 2 * plan.tile_columns * LANES, step = plan.column_step * LANES
     cdef Py_ssize_t columns = plan.tile_columns // plan.column_step
     cdef real* pixel
     cdef int p
     for i in range(rows * plan.column_step):
         pixel = pixels + i // plan.column_step * 2 * row + i % plan.column_step * LANES
-        for tile in range(columns):
+        for _tile in range(columns):
             for p in range(4):
                 a = vload(m + p * product_step)
                 b = vload(m + (p + 4) * product_step)
@@ -361,15 +364,42 @@ cdef void products_of_tiles(
     int vectors, Py_ssize_t tiles, Py_ssize_t depth, const real* v, Py_ssize_t channels, const real* u, real* m,
     bint add,
 ) noexcept nogil:
-    """One of the sixteen: M[tile][output] = V[tile][channel] U[channel][output]. A function, for its registers' sake."""
-    run_products(vectors, tiles, depth, v, channels, 1, u, m, vectors * LANES, add)
+    """M[tile][output] = V[tile][channel] U[channel][output], or +=. A function of its own has registers for its loops."""
+    cdef Py_ssize_t done = 0
+    if depth == channels == FEW and vectors == 1 and VECTOR_REGISTERS > FEW + FEW_ROWS:
+        done = tiles // FEW_ROWS * FEW_ROWS
+        products_of_few(done, v, u, m)
+    if done < tiles:
+        run_products(
+            vectors, tiles - done, depth, v + done * channels, channels, 1, u, m + done * vectors * LANES,
+            vectors * LANES, add,
+        )
+
+
+cdef void products_of_few(Py_ssize_t tiles, const real* v, const real* u, real* m) noexcept nogil:
+    """The same for FEW channels and one vector of outputs, whose U stays in registers, and whole FEW_ROWS of tiles."""
+    cdef vreal[FEW] filters
+    cdef vreal[FEW_ROWS] acc
+    cdef Py_ssize_t i = 0
+    cdef int p, t
+    for p in range(FEW):
+        filters[p] = vload_once(u + p * LANES)
+    while i < tiles:
+        for t in range(FEW_ROWS):
+            acc[t] = vset(0)
+        for p in range(FEW):
+            for t in range(FEW_ROWS):
+                acc[t] = acc[t] + filters[p] * v[(i + t) * FEW + p]
+        for t in range(FEW_ROWS):
+            vstore(m + (i + t) * LANES, acc[t])
+        i += FEW_ROWS
 
 
 cdef void products_of_channels(
     int vectors, Py_ssize_t outputs, Py_ssize_t tiles, const real* m, Py_ssize_t m_width, const real* v, real* partial,
     Py_ssize_t channels,
 ) noexcept nogil:
-    """One of the sixteen of the gradient: dU[output][channel] += M[tile][output] V[tile][channel]."""
+    """dU[output][channel] += M[tile][output] V[tile][channel]."""
     run_products(vectors, outputs, tiles, m, 1, m_width, v, partial, channels, True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import _call, _dispatch, _shapes
 from fastconv import _validation as check
-from fastconv._algorithm import WEIGHT_CHANNELS, takes_winograd
+from fastconv._algorithm import takes_winograd
 from fastconv._call import Plans, nothing, run
 from fastconv._threads import get_num_threads
 from fastconv._validation import Array
@@ -60,7 +60,7 @@ def _choose(x: Array, weight: Array, g: _shapes.Geometry, groups: int) -> _Way:
         return _winograd_way(char)
     # few filters, each of one channel
     module = (_depthwise if weight.shape[1] == 1 and weight.shape[0] < 4 * groups else _conv2d)[char]
-    to_weight = _winograd_way(char) if takes_winograd(*sizes, WEIGHT_CHANNELS) else module
+    to_weight = _winograd_way(char) if takes_winograd(*sizes, to_weight=True) else module
     return _Way(module.forward, module.backward_input, to_weight.backward_weight)
 
 
