@@ -364,7 +364,7 @@ cdef void products_of_tiles(
     int vectors, Py_ssize_t tiles, Py_ssize_t depth, const real* v, Py_ssize_t channels, const real* u, real* m,
     bint add,
 ) noexcept nogil:
-    """M[tile][output] = V[tile][channel] U[channel][output], or +=. A function of its own has registers for its loops."""
+    """M[tile][output] = V[tile][channel] U[channel][output], or +=. A function by itself has the registers it needs."""
     cdef Py_ssize_t done = 0
     if depth == channels == FEW and vectors == 1 and VECTOR_REGISTERS > FEW + FEW_ROWS:
         done = tiles // FEW_ROWS * FEW_ROWS
@@ -417,6 +417,7 @@ cdef struct Forward:
     int activation
     real slope
     real* u
+    Py_ssize_t u_size           # of an output block
     Py_ssize_t output_blocks    # of PANEL_VECTORS vectors
     Py_ssize_t parts            # of the output blocks: a task each
     Py_ssize_t v_size           # workspace: V, M, then pixels
@@ -432,7 +433,7 @@ cdef void weight_task(const Forward* w, Py_ssize_t block) noexcept nogil:
         transform_weight(
             w.weight + (first + k) * w.output_step, <int>min(<Py_ssize_t>LANES, w.plan.out_channels - first - k),
             w.plan.in_channels, w.output_step, w.channel_step, w.turned,
-            w.u + first * PRODUCTS * w.plan.in_channels + k, width, w.plan.in_channels * width,
+            w.u + block * w.u_size + k, width, w.plan.in_channels * width + LANES,
         )
         k += LANES
 
@@ -445,7 +446,7 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
     cdef Py_ssize_t tiles = (last - first) * plan.tile_columns
     cdef Py_ssize_t v_product = plan.tiles * plan.channels + LANES
     cdef Py_ssize_t in_plane = plan.height * plan.width, out_plane = plan.out_height * plan.out_width
-    cdef Py_ssize_t row, c, k, lane, width, m_product, p, product, count, step, output_block
+    cdef Py_ssize_t row, c, k, lane, width, u_product, m_product, p, product, count, step, output_block
     cdef real* v = workspace
     cdef real* m = v + w.v_size
     cdef real* pixels = m + w.m_size
@@ -472,7 +473,8 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
     for output_block in range(part * w.output_blocks // w.parts, (part + 1) * w.output_blocks // w.parts):
         k = output_block * PANEL_VECTORS * LANES
         width = min(<Py_ssize_t>PANEL_VECTORS * LANES, plan.outputs - k)
-        u = w.u + k * PRODUCTS * plan.in_channels
+        u = w.u + output_block * w.u_size
+        u_product = plan.in_channels * width + LANES
         m_product = plan.tiles * width + LANES
         for product in range(PRODUCTS):
             p = 0
@@ -480,7 +482,7 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
                 CHECK_BOUNDS(0, product * m_product + tiles * width, w.m_size)
                 products_of_tiles(
                     <int>(width // LANES), tiles, min(step, plan.in_channels - p), v + product * v_product + p,
-                    plan.channels, u + (product * plan.in_channels + p) * width, m + product * m_product, p > 0,
+                    plan.channels, u + product * u_product + p * width, m + product * m_product, p > 0,
                 )
                 p += step
         lane = 0
@@ -505,7 +507,7 @@ cdef void forward_task(const Forward* w, Py_ssize_t task, real* workspace) noexc
 
 
 cdef int forward_kernel(Forward* w, int threads) noexcept nogil:
-    cdef Py_ssize_t u_size, thread_size, task, tasks
+    cdef Py_ssize_t thread_size, task, tasks
     cdef int team
     cdef void* memory
     cdef real* workspace
@@ -513,16 +515,16 @@ cdef int forward_kernel(Forward* w, int threads) noexcept nogil:
     w.output_blocks = ceil_div(w.plan.outputs, PANEL_VECTORS * LANES)
     w.parts = min(ceil_div(TASKS // 2, w.plan.blocks), ceil_div(w.plan.outputs, OUTPUTS))
     tasks = w.plan.blocks * w.parts
-    u_size = whole_vectors(PRODUCTS * w.plan.in_channels * w.plan.outputs)
+    w.u_size = PRODUCTS * (w.plan.in_channels * min(w.plan.outputs, <Py_ssize_t>PANEL_VECTORS * LANES) + LANES)
     w.v_size = PRODUCTS * (w.plan.tiles * w.plan.channels + LANES)
     w.m_size = PRODUCTS * (w.plan.tiles * PANEL_VECTORS * LANES + LANES)
     thread_size = w.v_size + w.m_size + w.plan.pixels_size
     team = team_size(work_of(&w.plan), tasks, threads)
-    memory = malloc((u_size + team * thread_size) * sizeof(real) + CACHE_LINE)
+    memory = malloc((w.output_blocks * w.u_size + team * thread_size) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
     w.u = aligned(memory)
-    workspace = w.u + u_size
+    workspace = w.u + w.output_blocks * w.u_size
     if team == 1:
         for task in range(w.output_blocks):
             weight_task(w, task)
@@ -741,7 +743,7 @@ def forward(
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t row_step, Py_ssize_t column_step, int activation, double slope,
     int threads,
 ):
-    """y = activation(conv(x, weight) + bias), 3x3 and stride 1, steps between taps; the images to compute the direct way instead."""
+    """y = activation(conv(x, weight) + bias), 3x3 and stride 1; the images to compute the direct way instead."""
     cdef Forward w
     w.plan = plan_of(x, y, top, left, row_step, column_step)
     w.x = <const real*>cnp.PyArray_DATA(x)
