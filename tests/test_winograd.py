@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,6 +136,26 @@ def test_what_is_not_finite_takes_the_direct_way(row: Row, value: float) -> None
             expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), **options).astype(np.float32)
         got = ops.conv2d(x, weight, **options)
         np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory as Linux counts it")
+@pytest.mark.parametrize(("channels", "size"), [(64, 256), (512, 28)])
+def test_workspace_does_not_grow_with_the_image(channels: int, size: int) -> None:
+    """The transformed filters, and of one block of tiles V, M and pixels. All tiles at once would take four images."""
+    script = f"""
+import resource, numpy as np, fastconv as fc
+fc.set_num_threads(1)
+x = np.ones((1, {channels}, {size}, {size}), np.float32)
+weight = np.ones(({channels}, {channels}, 3, 3), np.float32)
+out = np.ones_like(x)
+fc.conv2d(x[:, :, :16, :16].copy(), weight, padding=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fc.conv2d(x, weight, padding=1, out=out)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), x.nbytes)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    grown, image = map(int, result.stdout.split())
+    assert grown < 4 * 2**20, (grown, image)
 
 
 def test_setting() -> None:
