@@ -1,4 +1,4 @@
-"""Inference from a recording: the same bits as layer by layer, for as long as nothing it rests on has changed."""
+"""Passes from a recording: the same bits as layer by layer, for as long as nothing they rest on has changed."""
 
 from __future__ import annotations
 
@@ -231,3 +231,138 @@ def test_num_threads_holds() -> None:
     with fc.num_threads(2):
         model(x)
     assert {key[1] for key in model._replays._kept} == {1, 2}
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def compiled(*more: layers.Layer, optimizer: str = "adam") -> fc.Sequential:
+    model = small(*more)
+    model.compile(optimizer, "mse", metrics=["accuracy"])
+    return model
+
+
+def targets(model: fc.Sequential, count: int) -> np.ndarray:
+    return images(99, count, *(model.output_shape or ()))
+
+
+def step_by_layers(model: fc.Sequential, x: np.ndarray, y: np.ndarray) -> float:
+    """Make a step as `train_on_batch` does, without any recording."""
+    settled = model.compiled
+    assert settled is not None
+    flat = settled.flat if settled.flat.current else settled.lay_out(model.parameters, model.dtype)
+    prediction, backward = model.forward(x, True)
+    loss, gradient = settled.loss.compute(y, prediction, None)
+    backward(gradient, False)
+    settled.optimizer.update(flat.trained_values, flat.trained_gradients)
+    return loss
+
+
+def is_training_recorded(model: fc.Sequential) -> bool:
+    assert model.compiled is not None
+    return any(kept._backward is not None for kept in model.compiled._passes.values())
+
+
+def assert_trains(model: fc.Sequential, other: fc.Sequential, recorded: bool = True) -> None:
+    """Hold four steps, the later ones from recordings if there are some, to steps layer by layer."""
+    for seed, count in enumerate((4, 4, 3, 4, 3)):
+        x, y = images(seed, count, 2, 8, 8), targets(model, count)
+        assert model.train_on_batch(x, y)[0] == pytest.approx(step_by_layers(other, x, y), rel=1e-12)
+        assert is_training_recorded(model) == recorded
+    assert_same_bits(tuple(model.get_weights()), tuple(other.get_weights()))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_steps_from_a_recording(optimizer: str) -> None:
+    assert_trains(compiled(optimizer=optimizer), compiled(optimizer=optimizer))
+
+
+def test_steps_in_chunks_from_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers.chunks, "CACHE", 2048)
+    assert_trains(compiled(), compiled())
+
+
+def freeze(model: fc.Sequential) -> None:
+    model.layers[1].trainable = not model.layers[1].trainable
+    model.compile("sgd", "mse", metrics=["accuracy"])
+
+
+def compile_again(model: fc.Sequential) -> None:
+    model.compile("sgd", "mse", metrics=["accuracy"])
+
+
+def add_layer(model: fc.Sequential) -> None:
+    model.add(fc.Dense(5, kernel_initializer="zeros"))
+    compile_again(model)
+
+
+def lend(model: fc.Sequential) -> None:
+    """Let another model train the layers in between."""
+    outer = fc.Sequential([model, fc.Dense(2)], seed=3)
+    outer.compile("sgd", "mse")
+    outer.train_on_batch(images(8, 4, 2, 8, 8), images(9, 4, 2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_weights, write_in_place, set_activation, freeze, compile_again, add_layer, lend, lambda _: _call.forget()],
+)
+def test_training_sees_changes(change: Any) -> None:
+    model, other = compiled(), compiled()
+    for _ in range(2):
+        assert_trains(model, other)
+        change(model)
+        change(other)
+    assert_trains(model, other)
+
+
+@pytest.mark.parametrize("layer", [layers.Dropout(0.5), Restless()])
+def test_random_and_other_layers_train_unrecorded(layer: layers.Layer) -> None:
+    model = compiled()
+    model.layers.insert(1, layer)
+    model.build((2, 8, 8))
+    weights = model.get_weights()
+    for seed in range(3):
+        if not isinstance(layer, Restless):
+            model.train_on_batch(images(seed, 4, 2, 8, 8), targets(model, 4))
+        assert not is_training_recorded(model)
+    assert all(map(np.array_equal, weights, model.get_weights())) == isinstance(layer, Restless)
+
+
+def test_evaluation_between_steps_changes_nothing() -> None:
+    model, other = compiled(), compiled()
+    x, y = images(0, 12, 2, 8, 8), targets(model, 12)
+    for epochs in (2, 3):
+        model.fit(
+            x,
+            y,
+            batch_size=5,
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            validation_data=(images(1, 40, 2, 8, 8), targets(model, 40)),
+        )
+        model(images(2, 300, 2, 8, 8))
+        for _ in range(epochs):
+            for start in (0, 5, 10):
+                step_by_layers(other, x[start : start + 5], y[start : start + 5])
+    assert_same_bits(tuple(model.get_weights()), tuple(other.get_weights()))
+
+
+def test_a_step_that_fails_leaves_no_half_recording() -> None:
+    model, other = compiled(), compiled()
+    with pytest.raises(FloatingPointError):
+        model.train_on_batch(np.full((4, 2, 8, 8), np.nan, np.float32), targets(model, 4))
+    assert not is_training_recorded(model)
+    assert_trains(model, other)
+    with pytest.raises(FloatingPointError):
+        model.train_on_batch(np.full((4, 2, 8, 8), np.nan, np.float32), targets(model, 4))
+    assert_trains(model, other)
+
+
+def test_passes_of_training_are_bounded() -> None:
+    model = compiled()
+    for count in range(1, 3 * replay.KEPT):
+        model.train_on_batch(images(0, count, 2, 8, 8), targets(model, count))
+    assert model.compiled is not None
+    assert len(model.compiled._passes) <= replay.KEPT

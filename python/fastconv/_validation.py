@@ -109,7 +109,8 @@ def out(
 
     The inputs are plain; `in_place` allows `given` to be the first of them itself.
     """
-    if _call.fits(given, shape, dtype, inputs):
+    others = inputs[1:] if in_place and given is inputs[0] else inputs
+    if _call.fits(given, shape, dtype, others):
         return given  # type: ignore[return-value]
     if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
         raise TypeError(f"out: expected a NumPy array; received {type(given).__name__}")

@@ -336,6 +336,7 @@ cdef class Arena(Memory):
     cdef Pool turn, other_turn      # what lives until the next turn but one
     cdef Pool serving
     cdef bint takes_turns
+    cdef list calls                 # what is recorded; None while nothing is
 
     def __cinit__(self):
         self.kept, self.turn, self.other_turn = Pool(), Pool(), Pool()
@@ -350,10 +351,23 @@ cdef class Arena(Memory):
         cdef Pool pool
         return sum([block.nbytes for pool in (self.kept, self.turn, self.other_turn) for block in pool.blocks])
 
+    def record(self):
+        """Begin to write down the kernels that run while this arena is open, each with its arguments."""
+        self.calls = []
+
+    def recorded(self):
+        """What was written down, which ends here; None if something besides a kernel made one of the numbers."""
+        cdef list calls = self.calls
+        self.calls = None
+        return calls
+
     cdef begin(self):
         self.kept.rewind()
         self.serving = self.kept
         self.takes_turns = False
+
+    cdef end(self):
+        self.calls = None
 
 
 def begin_turns():
@@ -462,8 +476,11 @@ def results(given, tuple wants not None, tuple shapes not None, cnp.dtype dtype 
 
 def run(kernel, *arguments):
     """Call a kernel with its arrays and numbers."""
-    if opened != NULL and type(<object>opened) is Tape:
-        (<Tape>opened).calls.append((kernel, arguments))
+    cdef list calls
+    if opened != NULL:
+        calls = (<Tape>opened).calls if type(<object>opened) is Tape else (<Arena>opened).calls
+        if calls is not None:
+            calls.append((kernel, arguments))
     return kernel(*arguments)
 
 
@@ -473,6 +490,10 @@ def is_open():
 
 
 def not_a_kernel():
-    """Say that the caller computes by other means what it returns: an open tape is not complete."""
-    if opened != NULL and type(<object>opened) is Tape:
+    """Say that the caller computes by other means what it returns: an open tape or recording is not complete."""
+    if opened == NULL:
+        return
+    if type(<object>opened) is Tape:
         (<Tape>opened).complete = False
+    else:
+        (<Arena>opened).calls = None

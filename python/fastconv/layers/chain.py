@@ -10,11 +10,12 @@ to what it was given.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .._call import begin_turns, empty, end_turns, may_overwrite, next_turn, not_a_kernel
+from .._call import begin_turns, empty, end_turns, may_overwrite, next_turn, run
 from .._validation import Array
 from .base import Backward, Layer
 from .chunks import cut
@@ -99,7 +100,7 @@ def _forward_in_chunks(
     def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
         if may_overwrite(grad_y):  # not while chunks of it are left
             kept = empty(grad_y.shape, grad_y.dtype)
-            np.copyto(kept, grad_y)
+            run(np.copyto, kept, grad_y)
             grad_y = kept
         gradients = [p.grad for layer in layers for p in layer.parameters if p.trainable]
         sums = [empty(gradient.shape, gradient.dtype) for gradient in gradients]
@@ -110,9 +111,9 @@ def _forward_in_chunks(
                 grad_x = _put(grad_x, part, chunk, len(x))
             for gradient, total in zip(gradients, sums, strict=True):
                 if chunk is chunks[0]:
-                    np.copyto(total, gradient)
+                    run(np.copyto, total, gradient)
                 else:
-                    np.add(total, gradient, out=total if chunk is not chunks[-1] else gradient)
+                    run(np.add, total, gradient, total if chunk is not chunks[-1] else gradient)
         return grad_x
 
     return y, backward
@@ -122,11 +123,15 @@ def _put(whole: Array | None, part: Array, chunk: slice, count: int) -> Array:
     """Put a chunk's result into that of the batch, which is made for the first of them."""
     if whole is None:
         whole = empty((count, *part.shape[1:]), part.dtype)
-        not_a_kernel()  # what copies the parts
-    whole[chunk] = part
+    run(np.copyto, whole[chunk], part)
     return whole
 
 
 def _keep_nothing(layers: Sequence[Layer]) -> bool:
     """Whether no layer can reach what another one was given: those of this package cannot."""
-    return all(type(layer).__module__.startswith("fastconv.") for layer in layers)
+    return all(map(_is_ours, map(type, layers)))
+
+
+@cache
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("fastconv.")

@@ -24,8 +24,8 @@ def cut(layers: Sequence[Any], x: Array) -> tuple[int, list[slice]]:
 
     Both follow from the shapes alone.
     """
-    if not isinstance(x, np.ndarray) or x.ndim == 0:
-        return 0, []  # the first layer says what is wrong
+    if not isinstance(x, np.ndarray) or x.ndim == 0 or len(x) == 1:
+        return 0, []  # where there is no batch, the first layer says so
     count, largest, _ = _walk(layers, math.prod(x.shape[1:]))
     images = max(1, CACHE // (largest * x.itemsize)) if largest else len(x)
     return (count, list(_chunks(len(x), images))) if len(x) > images else (0, [])

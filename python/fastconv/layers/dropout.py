@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._call import empty
+from .._call import empty, not_a_kernel
 from .._validation import Array, real
 from .base import Backward, Layer
 
@@ -55,6 +55,7 @@ class Dropout(Layer):
             return x, _unchanged
         if self.rng is None:
             raise RuntimeError(f"expected {self.name!r} to be built; call build(input_shape) first")
+        not_a_kernel()
         scale = 1 / (1 - self.rate)
         y = empty(x.shape, x.dtype)
         self.rng.random(dtype=x.dtype.type, out=y)

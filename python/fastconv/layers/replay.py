@@ -1,12 +1,14 @@
-"""Inference on a small batch, without the Python between its kernels.
+"""Inference on a small batch and steps of training, without the Python between their kernels.
 
 A pass of LeNet over one image is seven kernels of about a microsecond, and as much Python around each of them. So a
 pass over a batch of a new shape is recorded: its kernels, and the arrays that they read and write. The next one
-copies its input into the recorded one and runs those kernels again, on the same arrays.
+copies its input into the recorded one and runs those kernels again, on the same arrays. In training, so is the way
+back; the loss and the optimizer are called as ever.
 
 What was recorded holds until an attribute of any layer or parameter is set, or all plans are forgotten; numbers
 written in place are read where they lie. Only layers that say `only_kernels` are recorded: their inference is kernels
-and views, whatever the numbers. A recording serves one call at a time, so threads that share a model make one each.
+and views, whatever the numbers; what is not so in training says it (`not_a_kernel`). A recording serves one call at a
+time, so threads that share a model make one each.
 
 A larger batch of such layers is computed in memory that earlier ones used: fresh memory may cost as much as the
 arithmetic.
@@ -59,25 +61,36 @@ class Pass(Protocol):
     def infer(self, x: Array) -> Array:
         """Return the output for `x`, layer by layer."""
 
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return the output for `x`, and the other half of the pass."""
 
-class Replay:
-    """One pass, and its recording if it can have one."""
 
-    def __init__(self, stack: Pass, x: Array) -> None:
+class Recording:
+    """What was found out of a stack of layers, and whether it still holds."""
+
+    def __init__(self, stack: Pass) -> None:
         self._version, self._generation = _version, generation()
         self._lists: list[tuple[list[Any], list[Any]]] = []
-        self._calls: list[Any] | None = None
-        if _collect(stack, self._lists):
-            self._x = x.copy()
-            with Tape() as tape:
-                self._y = stack.infer(self._x)
-            if tape.complete and x.nbytes + tape.size <= LARGEST:
-                self._calls = tape.calls
+        self._possible = _collect(stack, self._lists)
 
     def is_current(self) -> bool:
         """Return whether a pass would still make the same calls."""
         unchanged = self._version == _version and self._generation == generation()
         return unchanged and all(now == then for now, then in self._lists)
+
+
+class Replay(Recording):
+    """One pass, and its recording if it can have one."""
+
+    def __init__(self, stack: Pass, x: Array) -> None:
+        super().__init__(stack)
+        self._calls: list[Any] | None = None
+        if self._possible:
+            self._x = x.copy()
+            with Tape() as tape:
+                self._y = stack.infer(self._x)
+            if tape.complete and x.nbytes + tape.size <= LARGEST:
+                self._calls = tape.calls
 
     @property
     def records(self) -> bool:
@@ -103,6 +116,53 @@ def _collect(stack: Pass, lists: list[tuple[list[Any], list[Any]]]) -> bool:
         if hasattr(layer, "layers") and not _collect(layer, lists):
             return False
     return True
+
+
+class TrainingPass(Recording):
+    """One pass of training and back, and its recording if it can have one.
+
+    Both halves run in one arena, always the same: results lie where the recorded ones lay.
+    """
+
+    _x: Array
+    _y: Array
+    _gradient: Array
+
+    def __init__(self, stack: Pass) -> None:
+        super().__init__(stack)
+        self._stack = stack
+        self._half: Any = None
+        self._forward: list[Any] | None = None
+        self._backward: list[Any] | None = None
+
+    def forward(self, x: Array, arena: Arena) -> Array:
+        """Return the output for `x`, in the open arena."""
+        if self._forward is not None and self._backward is not None:
+            self._x[...] = x
+            for kernel, arguments in self._forward:
+                kernel(*arguments)
+            return self._y
+        if self._possible:
+            self._x = x = x.copy()
+            arena.record()
+        self._y, self._half = self._stack.forward(x, True)
+        self._forward = arena.recorded()
+        return self._y
+
+    def backward(self, gradient: Array, arena: Arena) -> None:
+        """Write the parameters' gradients, from that of the output."""
+        half, self._half = self._half, None
+        if half is None and self._backward is not None:
+            self._gradient[...] = gradient
+            for kernel, arguments in self._backward:
+                kernel(*arguments)
+            return
+        if self._forward is not None:
+            self._gradient = gradient = gradient.copy()
+            arena.record()
+        half(gradient, False)
+        self._backward = arena.recorded()
+        self._possible = self._backward is not None
 
 
 class Replays:

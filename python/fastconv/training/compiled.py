@@ -10,8 +10,11 @@ import numpy as np
 
 from .. import losses, metrics, optimizers
 from .._call import Arena
+from .._threads import get_num_threads
+from .._validation import Array
 from ..layers import Layer, Stack
 from ..layers.parameter import FlatParameters, Parameter
+from ..layers.replay import KEPT, TrainingPass
 
 
 class Compiled:
@@ -29,8 +32,8 @@ class Compiled:
     ----------
     requested : list
         Metrics as users asked for them; `metrics` holds what they mean.
-    arena : Arena
-        Memory of a training step.
+    arena, loss_arena : Arena
+        Memory of a training step, and of its loss.
     flat : FlatParameters
         The model's parameters, laid out at the first step.
     """
@@ -55,8 +58,20 @@ class Compiled:
     def forget_memory(self) -> None:
         """Let go of arena and layout; the next step makes them anew."""
         self.arena = Arena()
+        self.loss_arena = Arena()
+        self._passes: dict[Any, TrainingPass] = {}
         self.flat = FlatParameters((), np.dtype(np.float32))
         self.flat.current = False
+
+    def training_pass(self, model: Stack, x: Array) -> TrainingPass:
+        """Return the pass for a batch like that one: its recording, where nothing has changed since."""
+        key = x.shape, get_num_threads()
+        kept = self._passes.get(key)
+        if kept is None or not kept.is_current():
+            if len(self._passes) >= KEPT:
+                self._passes.clear()
+            kept = self._passes[key] = TrainingPass(model)
+        return kept
 
     def resolve_metrics(self, output_shape: tuple[int, ...]) -> None:
         """Find what each requested metric means for the loss and this output."""

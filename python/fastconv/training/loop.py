@@ -65,11 +65,13 @@ def train_step(model: Sequential, compiled: Compiled, x: Array, y: Array, weight
         If the loss is NaN or infinite; the parameters are then those before the step.
     """
     flat = compiled.flat if compiled.flat.current else compiled.lay_out(model.parameters, model.dtype)
-    prediction, backward = model.forward(x, True)
-    loss, gradient = compiled.loss.compute(y, prediction, weight)
+    training_pass = compiled.training_pass(model, x)
+    prediction = training_pass.forward(x, compiled.arena)
+    with compiled.loss_arena:
+        loss, gradient = compiled.loss.compute(y, prediction, weight)
     if loss - loss != 0:  # NaN and infinity alone
         raise FloatingPointError(_diagnosis(model, x, loss))
-    backward(gradient, False)
+    training_pass.backward(gradient, compiled.arena)
     compiled.optimizer.update(flat.trained_values, flat.trained_gradients)
     return loss, prediction
 
