@@ -233,6 +233,21 @@ def test_num_threads_holds() -> None:
     assert {key[1] for key in model._replays._kept} == {1, 2}
 
 
+@pytest.mark.parametrize(("size", "expected"), [(8, 1), (600, 2)])
+def test_small_passes_stay_on_one_thread(size: int, expected: int) -> None:
+    model = fc.Sequential([fc.Input((1, size, size)), fc.Conv2D(4, 5), fc.GlobalAvgPool2D()], seed=0)
+    model.compile("sgd", "mse")
+    with fc.num_threads(2):
+        model(images(0, 1, 1, size, size))
+        model.train_on_batch(images(0, 1, 1, size, size), images(1, 1, 4))
+    assert model.compiled is not None
+    (kept,) = model.compiled._passes.values()
+    calls = [*kept._forward, *kept._backward]
+    for recorded in model._replays._kept.values():
+        calls += recorded._calls or []
+    assert {arguments[-1] for _, arguments in calls} == {expected}
+
+
 # --- training ------------------------------------------------------------------------------------
 
 

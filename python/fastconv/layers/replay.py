@@ -17,16 +17,21 @@ arithmetic.
 from __future__ import annotations
 
 import itertools
+import math
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 
 from .._call import Arena, Tape, generation, is_open
-from .._threads import get_num_threads
+from .._threads import get_num_threads, num_threads
 from .._validation import Array
 
 LARGEST = 2**20
 """Bytes of the input and all results of a pass: beyond, its kernels take so long that nothing is gained."""
+
+SMALL = 30_000_000
+"""Multiply-adds of a pass below which it stays on one thread: to wake another may take as long as half of it."""
 
 KEPT = 16
 """Recordings that a stack of layers keeps."""
@@ -72,6 +77,11 @@ class Recording:
         self._version, self._generation = _version, generation()
         self._lists: list[tuple[list[Any], list[Any]]] = []
         self._possible = _collect(stack, self._lists)
+        self._work = _work(stack.layers) if self._possible else 0
+
+    def _threads(self, x: Array) -> AbstractContextManager[None]:
+        """Open a block in which a small pass over the images of `x` has one thread."""
+        return num_threads(1 if self._possible and len(x) * self._work < SMALL else get_num_threads())
 
     def is_current(self) -> bool:
         """Return whether a pass would still make the same calls."""
@@ -87,7 +97,7 @@ class Replay(Recording):
         self._calls: list[Any] | None = None
         if self._possible:
             self._x = x.copy()
-            with Tape() as tape:
+            with self._threads(x), Tape() as tape:
                 self._y = stack.infer(self._x)
             if tape.complete and x.nbytes + tape.size <= LARGEST:
                 self._calls = tape.calls
@@ -130,6 +140,7 @@ class TrainingPass(Recording):
 
     def __init__(self, stack: Pass) -> None:
         super().__init__(stack)
+        self._work *= 3  # the way back is twice as long
         self._stack = stack
         self._half: Any = None
         self._forward: list[Any] | None = None
@@ -145,7 +156,8 @@ class TrainingPass(Recording):
         if self._possible:
             self._x = x = x.copy()
             arena.record()
-        self._y, self._half = self._stack.forward(x, True)
+        with self._threads(x):
+            self._y, self._half = self._stack.forward(x, True)
         self._forward = arena.recorded()
         return self._y
 
@@ -160,9 +172,22 @@ class TrainingPass(Recording):
         if self._forward is not None:
             self._gradient = gradient = gradient.copy()
             arena.record()
-        half(gradient, False)
+        with self._threads(gradient):
+            half(gradient, False)
         self._backward = arena.recorded()
         self._possible = self._backward is not None
+
+
+def _work(layers: list[Any]) -> int:
+    """Return the multiply-adds of a pass over one image, or what takes as long."""
+    work = 0
+    for layer in layers:
+        if hasattr(layer, "layers"):
+            work += _work(layer.layers)
+        elif layer.output_shape is not None:
+            pixels = math.prod(layer.output_shape[1:])
+            work += 8 * math.prod(layer.output_shape) + sum(p.value.size * pixels for p in layer.parameters)
+    return work
 
 
 class Replays:
