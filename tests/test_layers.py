@@ -401,12 +401,17 @@ class Add(Layer):
         return x + self.start.kept, backward
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_memory_of_a_step_changes_no_gradient(skip: bool) -> None:
+@pytest.mark.parametrize("skip", ["no", "flat", "nested"])
+def test_memory_of_a_step_changes_no_gradient(skip: str) -> None:
     """Inside an arena, where layers take turns unless some of them may share arrays, as outside."""
-    save = Save()
+    save, nested = Save(), skip == "nested"
+    first, last = [Dense(300), ReLU()], [Dense(300, activation="relu"), Dense(3)]
     middle = [Dense(300, activation="tanh"), ReLU(), Dense(300), LeakyReLU()]
-    stack = Stack([Dense(300), save, *middle, Add(save), Dense(3)] if skip else [Dense(300), *middle, Dense(3)])
+    if nested:
+        middle = [Stack(middle[:2]), *middle[2:]]
+    begin = [Stack(first)] if nested else first
+    end = [Stack(last)] if nested else last
+    stack = Stack([*begin, *middle, *end] if skip == "no" else [*begin, save, *middle, Add(save), *end])
     rng = np.random.default_rng(0)
     stack.build((300,), rng)
     x, grad = rng.standard_normal((300, 300), np.float32), rng.standard_normal((300, 3), np.float32)

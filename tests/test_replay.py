@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -373,6 +374,16 @@ def test_a_step_that_fails_leaves_no_half_recording() -> None:
     with pytest.raises(FloatingPointError):
         model.train_on_batch(np.full((4, 2, 8, 8), np.nan, np.float32), targets(model, 4))
     assert_trains(model, other)
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once() -> None:
+    model = compiled()
+    for _ in range(2):
+        model.train_on_batch(images(0, 4, 2, 8, 8), targets(model, 4))
+        model(images(0, 1, 2, 8, 8))
+    gone = weakref.ref(model)
+    del model
+    assert gone() is None
 
 
 def test_passes_of_training_are_bounded() -> None:

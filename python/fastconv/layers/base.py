@@ -34,6 +34,7 @@ class Backward(Protocol):
         Parameters
         ----------
         grad_y : ndarray of the output's shape
+            It may be written over where `_call.may_overwrite` allows it: whoever hands one to two layers copies it.
         input_grad : bool, default True
             False where nobody needs the input's gradient; None may then be returned.
         """

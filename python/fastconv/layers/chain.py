@@ -27,11 +27,12 @@ def infer(layers: Sequence[Layer], x: Array) -> Array:
     count, chunks = cut(layers, x)
     y: Array | None = None
     for chunk in chunks:
-        y = _put(y, _infer(layers[:count], x[chunk]), chunk, len(x))
+        y = _put(y, _infer(layers[:count], x[chunk], outlives=False), chunk, len(x))
     return _infer(layers[count:], x if y is None else y)
 
 
-def _infer(layers: Sequence[Layer], x: Array) -> Array:
+def _infer(layers: Sequence[Layer], x: Array, *, outlives: bool = True) -> Array:
+    """Return the output; without `outlives` it may be overwritten by the next chain."""
     turns = _keep_nothing(layers) and begin_turns()
     for layer in layers:
         if turns:
@@ -39,7 +40,7 @@ def _infer(layers: Sequence[Layer], x: Array) -> Array:
         x = layer(x)
     if turns:
         end_turns()
-    return x
+    return _kept(x) if turns and outlives else x
 
 
 def forward(layers: Sequence[Layer], x: Array, training: bool) -> tuple[Array, Backward]:
@@ -81,7 +82,7 @@ def _forward(layers: Sequence[Layer], x: Array, training: bool) -> tuple[Array, 
         grad_x = halves[last](grad_y, input_grad) if last < len(halves) else grad_y
         if turns:
             end_turns()
-        return grad_x
+        return _kept(grad_x) if turns and input_grad else grad_x
 
     return x, backward
 
@@ -98,10 +99,6 @@ def _forward_in_chunks(
     assert y is not None
 
     def backward(grad_y: Array, input_grad: bool = True) -> Array | None:
-        if may_overwrite(grad_y):  # not while chunks of it are left
-            kept = empty(grad_y.shape, grad_y.dtype)
-            run(np.copyto, kept, grad_y)
-            grad_y = kept
         gradients = [p.grad for layer in layers for p in layer.parameters if p.trainable]
         sums = [empty(gradient.shape, gradient.dtype) for gradient in gradients]
         grad_x: Array | None = None
@@ -117,6 +114,15 @@ def _forward_in_chunks(
         return grad_x
 
     return y, backward
+
+
+def _kept(last: Array) -> Array:
+    """Return the last result of a chain where it lives as long as the step: not where the next chain takes turns."""
+    if not may_overwrite(last):
+        return last
+    kept = empty(last.shape, last.dtype)
+    run(np.copyto, kept, last)
+    return kept
 
 
 def _put(whole: Array | None, part: Array, chunk: slice, count: int) -> Array:

@@ -141,13 +141,12 @@ class TrainingPass(Recording):
     def __init__(self, stack: Pass) -> None:
         super().__init__(stack)
         self._work *= 3  # the way back is twice as long
-        self._stack = stack
         self._half: Any = None
         self._forward: list[Any] | None = None
         self._backward: list[Any] | None = None
 
-    def forward(self, x: Array, arena: Arena) -> Array:
-        """Return the output for `x`, in the open arena."""
+    def forward(self, stack: Pass, x: Array, arena: Arena) -> Array:
+        """Return the output for `x`, in the open arena. The stack is not kept: it may hold this pass."""
         if self._forward is not None and self._backward is not None:
             self._x[...] = x
             for kernel, arguments in self._forward:
@@ -157,7 +156,7 @@ class TrainingPass(Recording):
             self._x = x = x.copy()
             arena.record()
         with self._threads(x):
-            self._y, self._half = self._stack.forward(x, True)
+            self._y, self._half = stack.forward(x, True)
         self._forward = arena.recorded()
         return self._y
 

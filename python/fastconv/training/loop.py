@@ -66,7 +66,7 @@ def train_step(model: Sequential, compiled: Compiled, x: Array, y: Array, weight
     """
     flat = compiled.flat if compiled.flat.current else compiled.lay_out(model.parameters, model.dtype)
     training_pass = compiled.training_pass(model, x)
-    prediction = training_pass.forward(x, compiled.arena)
+    prediction = training_pass.forward(model, x, compiled.arena)
     with compiled.loss_arena:
         loss, gradient = compiled.loss.compute(y, prediction, weight)
     if loss - loss != 0:  # NaN and infinity alone
