@@ -94,14 +94,15 @@ cdef inline void copy_pairs(
     """copy_planes for a column stride of 2 and both of its phases: a row is read once for the two of them."""
     cdef Py_ssize_t skip = max(0, -planes.left), left = skip + planes.left, count = max(0, planes.width - skip)
     # Of each two neighbours in the image, where they lie in the planes, and how many of them there are.
-    cdef Py_ssize_t first = left % 2 * plane_size + left // 2, second = plane_size - left % 2 * (plane_size - 1) + left // 2
+    cdef Py_ssize_t first = left // 2 + (plane_size if left % 2 else 0)
+    cdef Py_ssize_t second = (left + 1) // 2 + (0 if left % 2 else plane_size)
     cdef Py_ssize_t firsts = max(0, min((count + 1) // 2, planes.pitch - left // 2))
     cdef Py_ssize_t seconds = max(0, min(count // 2, planes.pitch - (left + 1) // 2))
-    cdef Py_ssize_t c, a, i, j, source_row, whole = seconds - seconds % LANES
+    cdef Py_ssize_t _, a, i, j, source_row, whole = seconds - seconds % LANES
     cdef const real* source
     cdef vreal one, other
     cdef int rest = <int>(seconds - whole)
-    for c in range(channels):
+    for _ in range(channels):
         for a in range(planes.phases // 2):
             for i in range(planes.rows):
                 source_row = (first_row + i) * planes.stride_h + planes.phase_row[2 * a] - planes.top

@@ -393,6 +393,7 @@ static inline void vprefetch(const real *p, ptrdiff_t count)
     __builtin_prefetch(p + count - 1, 0, 2);
 }
 
+/* One such line; the address need not be valid. */
 static inline void vprefetch_line(const real *p) { __builtin_prefetch(p, 0, 2); }
 
 /* p[0], p[stride], ... n <= LANES of them: touches nothing past the last. */

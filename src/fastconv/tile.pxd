@@ -5,16 +5,19 @@ Contract of `tile` (lanes are outputs)
     c[i, j, l]  = init[i] + sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where init is given
     c[i, j, l] +=           sum over p of a[p*rows + i] * b[offset[p] + place[j] + l]     where it is NULL
 
-    i < rows, j < vectors, l < LANES, 0 <= p < depth, depth > 0. `a` is packed: `rows` weights, then the next p. `b` needs no
-    alignment and no packing: `offset` (in elements) says where each p finds its data and `place` where each
-    vector does, which makes convolution of any kernel, stride phase, dilation and group, and matrix products, one
-    loop. With `half` the upper half of each vector comes from `pitch` elements further on: two short rows.
+    i < rows, j < vectors, l < LANES, p < depth, and depth is at least 1. `a` is packed: `rows` weights, then the next
+    p. `b` needs no alignment and no packing: `offset` (in elements) says where each p finds its data and `place`
+    where each vector does, which makes convolution of any kernel, stride phase, dilation and group, and matrix
+    products, one loop. With `half` the upper half of each vector comes from `pitch` elements further on: two short
+    rows. The sums lie tile by tile: c[i, j, l] is c[(i*vectors + j)*LANES + l]. Each step asks for a line at `ahead`,
+    `ahead_step` elements past the one before: memory that will soon be needed.
     Every output is one chain of multiply-adds over p in rising order, whatever `rows` and `vectors` are: the bits
     do not depend on them. A long sum is cut into calls of at most DEPTH, each with a chain of its own, so that
     rounding errors grow with DEPTH and not with the length of the sum.
 
     With `gather` it is the other way round: b is packed, `vectors` vectors and then the next p, and the table says
-    where each weight lies, which for a[p*rows + i] is a[a_place[p] + a_offset[i]].
+    where each weight lies, which for a[p*rows + i] is a[a_place[p] + a_offset[i]]. A row of c is `c_row` elements
+    after the one before, and nothing is asked for.
 
 Contract of `dots` (lanes are the sum)
 
