@@ -117,14 +117,16 @@ cdef inline void dots(
     for j in range(columns):
         for i in range(rows):
             acc[i][j] = vset(0)
-    if many:
-        for n in range(run.images):
-            for r in range(run.rows):
+    if many:  # loops that run at least once: the accumulators never go through memory
+        n = 0
+        while True:
+            r = 0
+            while True:
                 left = a + n * run.a_image + r * run.a_row
                 for j in range(columns):
                     source[j] = b + offset[j] + n * run.b_image + r * run.b_row
                 q = 0
-                while q < run.length:
+                while True:
                     for j in range(columns):
                         column[j] = vload(source[j] + q)
                     for i in range(rows):
@@ -132,6 +134,14 @@ cdef inline void dots(
                         for j in range(columns):
                             acc[i][j] = acc[i][j] + column[j] * value
                     q += LANES
+                    if q >= run.length:
+                        break
+                r += 1
+                if r >= run.rows:
+                    break
+            n += 1
+            if n >= run.images:
+                break
     else:
         for j in range(columns):
             source[j] = b + offset[j]
