@@ -293,6 +293,11 @@ CONVOLUTIONS = [
     conv((1, 5, 9, 40), (18, 5, 3, 3), dilation=(5, 1), padding=(7, 2)),
     conv((2, 3, 12, 13), (4, 3, 3, 2), dilation=(4, 2), padding=4, stride=2),
     conv((1, 1, 5, 5), (1, 1, 2, 2), dilation=7, padding=4),
+    # fewer pixels than filters: whole vectors of weights, and not
+    conv((2, 7, 6, 5), (40, 7, 3, 3), stride=2, padding=1),
+    conv((1, 24, 4, 4), (60, 12, 3, 3), padding=1, groups=2),
+    conv((1, 16, 5, 5), (70, 16, 3, 3), dilation=2, padding=2),
+    conv((3, 96, 3, 3), (50, 96, 1, 1)),
     # groups, depthwise, and depthwise with a multiplier
     conv((2, 6, 7, 7), (4, 3, 3, 3), groups=2),
     conv((2, 9, 7, 8), (6, 3, 3, 3), groups=3, stride=2, padding=1),

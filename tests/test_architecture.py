@@ -171,7 +171,7 @@ print(*{name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib_m
 
 # --- the kernels ---------------------------------------------------------------------------------
 
-FOUNDATION = [{"simd"}, {"geometry", "parallel", "plane", "row", "tile"}, {"product"}]
+FOUNDATION = [{"simd"}, {"geometry", "parallel", "plane", "row", "tile"}, {"gathered", "product"}]
 
 
 def cimports(file: Path) -> set[str]:

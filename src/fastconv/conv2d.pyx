@@ -12,18 +12,21 @@ Where the kernel is 1x1, or the images small and the outputs many, the same sums
 lie, with a panel of packed pixels (panel.pxi).
 
 Gradient of the weight is the same tile with filters as lanes, grad_output transposed being the panel
-(filter_lanes.pxi). With too few filters to fill a vector, lanes are pixels, and it is the other micro-kernel: dot
+(filter_lanes.pxi). With fewer pixels than filters, lanes are the weights of one filter, as they lie in the result
+(weight_lanes.pxi). With too few filters to fill a vector, lanes are pixels, and it is the other micro-kernel: dot
 products of grad_output planes with shifted planes of x (pixel_lanes.pxi).
 
 Work is cut into tasks by the shapes alone. Arrays are C order and were validated by the caller.
 """
 
 from cython.parallel cimport prange, threadid
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
+from fastconv.gathered cimport GATHERED_ROWS, run_gathered
 from fastconv.geometry cimport Geometry, ceil_div, geometry_of
 from fastconv.parallel cimport team_size
 from fastconv.plane cimport ALL_PADDING, SIDE_PADDING, Planes, copy_pairs, copy_planes, copy_strided  # no-cython-lint: panel.pxi uses it
@@ -32,7 +35,7 @@ from fastconv.simd cimport (
     aligned, real, sum_of, vactivate, vcopy, vload, vprefetch, vreal, vset, vstore, vstore_in_turn,
     vstore_partial, vstore_strided, vsum, vtranspose_part, whole_vectors,
 )
-from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_gathered_tile, run_tile
+from fastconv.tile cimport DEPTH, VECTORS_MAX, Runs, choose_tile, run_dots, run_tile
 
 cnp.import_array()
 
@@ -41,7 +44,6 @@ cdef enum:
     TASKS = 16                  # tasks to aim at, so that a few threads share evenly
     SLAB = 3072                 # pixels of one weight-gradient dot product
     SLAB_PIXELS = 896           # copied at a time where filters are lanes
-    GATHERED_ROWS = 10          # pointers that a tile can keep in registers
     BLOCK_BYTES = 32768         # transposed gradient that one such sum runs over: it stays in the first-level cache
     FILTERS = 128               # of one such task
     SUMS_ELEMENTS = 65536       # sums of one such task (256 KiB of float32)
@@ -59,11 +61,11 @@ cdef struct Tap:
 
 
 cdef void gathered_tile(
-    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
-    const real* b, real* c, Py_ssize_t c_row, const real* init,
+    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* place, const Py_ssize_t* offset,
+    const real* b, const real* init, const real* sums, Py_ssize_t sums_row, real* c, Py_ssize_t c_row,
 ) noexcept nogil:
     """A function of its own: a tile needs every register, and what surrounds it would keep some."""
-    run_gathered_tile(vectors, rows, depth, a, a_place, a_offset, b, c, c_row, init)
+    run_gathered(vectors, rows, depth, a, place, offset, b, init, sums, sums_row, c, c_row)
 
 
 cdef void copy_band(
@@ -312,6 +314,7 @@ cdef void add_parts(
 
 include "pixel_lanes.pxi"
 include "filter_lanes.pxi"
+include "weight_lanes.pxi"
 
 
 cdef inline bint fills_vectors(Py_ssize_t count) noexcept nogil:
@@ -322,8 +325,10 @@ cdef inline bint fills_vectors(Py_ssize_t count) noexcept nogil:
 cdef int backward_weight_kernel(
     const Geometry* g, const real* grad_y, const real* x, real* grad_weight, int threads,
 ) noexcept nogil:
-    """Lanes are filters where those nearly fill whole vectors, else pixels."""
+    """Lanes are weights where pixels are few, else filters where those nearly fill whole vectors, else pixels."""
     cdef Geometry other
+    if weight_lanes_pay(g):
+        return weight_lanes_kernel(g, grad_y, x, grad_weight, threads)
     if not fills_vectors(g.out_channels):
         return pixel_lanes_kernel(g, grad_y, x, grad_weight, threads)
     if (

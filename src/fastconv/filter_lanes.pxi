@@ -222,8 +222,8 @@ cdef void filter_lanes_task(const FilterLanes* w, Py_ssize_t task, real* workspa
                     CHECK_BOUNDS(0, v * LANES * w.block + length * w.vectors * LANES, w.panel_size)
                     gathered_tile(
                         <int>min(<Py_ssize_t>w.vectors, vectors - v), <int>min(row_step, count - i), length,
-                        planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block,
-                        sums + i * w.filters + v * LANES, w.filters, NULL,
+                        planes, w.pixel + p, w.offset + i, panel + v * LANES * w.block, NULL,
+                        sums + i * w.filters + v * LANES, w.filters, sums + i * w.filters + v * LANES, w.filters,
                     )
                     i += row_step
                 v += w.vectors

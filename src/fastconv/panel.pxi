@@ -8,6 +8,7 @@ cdef enum:
     PANEL_VECTORS = 24          # of pixels in a block
     PANEL_TAPS = 64             # the largest kernel
     PART_OUTPUTS = 128          # output channels that share a panel, at least
+    PANEL_ELEMENTS = 98304      # of one chunk's panel (384 KiB of float32)
     PANEL_SUMS = 98304          # sums of one task (384 KiB of float32)
 
 cdef struct Segment:            # pixels of a row that lie side by side in one tile
@@ -25,9 +26,10 @@ cdef struct Panel:
     Py_ssize_t group_step
     const real* bias            # or NULL
     real* init                  # of every output: its bias or zero
-    Py_ssize_t* place           # of the weight of each (channel of a chunk, tap)
+    Py_ssize_t* place           # of the weight of each (channel of a chain, tap)
     Py_ssize_t* offset          # of the weight of each row of a tile
-    Py_ssize_t channels         # of one chunk
+    Py_ssize_t step             # channels that one chain sums over
+    Py_ssize_t channels         # of one chunk: some chains
     Py_ssize_t chunks
     int rows                    # of the tile
     int vectors
@@ -51,10 +53,16 @@ cdef void plan_panel(Panel* w) noexcept nogil:
     vectors = ceil_div(w.pixels, LANES)
     choose_tile(s.outputs, min(vectors, <Py_ssize_t>PANEL_VECTORS), &w.rows, &w.vectors)
     w.rows = min(w.rows, GATHERED_ROWS)
+    # A chain meets a slice of the panel in the first-level cache. Weights that are read once, and in their order, are
+    # read along a whole row: of as many chains as the second level has room for.
     depth = min(<int>DEPTH, BLOCK_BYTES // (w.vectors * VECTOR_BYTES))
-    w.channels = min(s.channels, max(1, depth // s.tap_count))
+    w.step = min(s.channels, max(1, depth // s.tap_count))
+    w.channels = w.step
+    if vectors <= w.vectors and w.channel_step < w.output_step:
+        w.channels = max(w.step, min(s.channels, PANEL_ELEMENTS // (s.tap_count * w.vectors * LANES)))
     w.chunks = ceil_div(s.channels, w.channels)
     w.channels = ceil_div(s.channels, w.chunks)
+    w.step = ceil_div(w.channels, ceil_div(w.channels, w.step))
     limit = PANEL_VECTORS
     if w.chunks > 1 and s.tap_count == 1:  # the weight is small: rather read it for more blocks than x for more parts
         limit = max(2 * w.vectors, min(limit, PANEL_SUMS // (s.outputs * LANES)))
@@ -110,14 +118,16 @@ cdef Py_ssize_t add_segment(
     return count
 
 
-cdef void place_segments(const Panel* w, Segment* segments, Py_ssize_t count, Py_ssize_t total) noexcept nogil:
-    """Find the segments their places in a panel that is `total` vectors wide."""
-    cdef Py_ssize_t lanes = w.vectors * LANES, i, v
+cdef Py_ssize_t place_segments(const Panel* w, Segment* segments, Py_ssize_t count, Py_ssize_t total) noexcept nogil:
+    """Find the segments their places in a panel that is `total` vectors wide; the pixels that they have."""
+    cdef Py_ssize_t lanes = w.vectors * LANES, pixels = 0, i, v
     for i in range(count):
+        pixels += segments[i].count
         # Tile after tile; in each, the vectors of one (channel, tap), then the next. The last tile may be narrower.
         v = segments[i].place // lanes
         segments[i].width = min(lanes, (total - v * w.vectors) * LANES)
         segments[i].first = v * lanes * (w.channels * w.s.tap_count) + segments[i].place - v * lanes
+    return pixels
 
 
 cdef Py_ssize_t list_segments(
@@ -188,8 +198,8 @@ cdef inline void prefetch_rows(
 cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* segments) noexcept nogil:
     """A run of blocks of pixels of one group, for one part of the output channels.
 
-    Memory works while the processor does: before each tile, the lines that it will be stored to and its share of
-    the pixels that the next panel will hold are asked for.
+    Memory works while the processor does: before each tile, its share of the pixels that the next panel will hold
+    is asked for.
     """
     cdef const Sweep* s = w.s
     cdef Py_ssize_t part = task % w.parts
@@ -215,15 +225,20 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
     cdef Py_ssize_t block, last_block = (run + 1) * w.blocks // w.runs
     cdef Py_ssize_t first, count, total, slices, next_first, aheads, stores
     cdef Py_ssize_t[PANEL_VECTORS + 1] store    # the first segment to store of each slice of `vectors` vectors
+    cdef real* result
+    cdef Py_ssize_t result_row, p
     cdef Py_ssize_t c, channels, depth, next_channels, tiles, tile, k, v, rows, width, i, j
-    cdef bint last
+    cdef bint last, padded, whole
     for block in range(run * w.blocks // w.runs, last_block):
         first = block * w.block * LANES
         count = min(w.block * LANES, w.pixels - first)
         total = ceil_div(count, LANES)
+        padded = False
         for i in range(s.tap_count):
             found[i] = list_segments(w, s.taps + i, first, count, segments + i * w.segments)
-            place_segments(w, segments + i * w.segments, found[i], total)
+            padded = place_segments(w, segments + i * w.segments, found[i], total) < count or padded
+        if padded:
+            memset(panel, 0, w.panel_size * sizeof(real))
         stores = list_segments(w, NULL, first, count, stored)
         next_first = first + w.block * LANES
         aheads = 0
@@ -238,7 +253,6 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
             store[v + 1] = store[v]
             while store[v + 1] < stores and stored[store[v + 1]].place < (v + 1) * lanes:
                 store[v + 1] += 1
-        memset(panel, 0, w.panel_size * sizeof(real))
         c = 0
         while c < s.channels:
             channels = min(w.channels, s.channels - c)
@@ -260,9 +274,6 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
                 i = tile * next_channels // tiles
                 j = (tile + 1) * next_channels // tiles
                 if last:
-                    prefetch_rows(
-                        stored + store[v], store[v + 1] - store[v], s.target_column, row, s.target_plane, rows
-                    )
                     prefetch_rows(ahead, aheads, s.planes.stride_w, source + i * image_size, image_size, j - i)
                 else:
                     prefetch_rows(
@@ -273,11 +284,28 @@ cdef void panel_task(const Panel* w, Py_ssize_t task, real* workspace, Segment* 
                 CHECK_BOUNDS(
                     sums - all_sums, sums - all_sums + (rows - 1) * w.sums_row + width * LANES, w.sums_size
                 )
-                gathered_tile(
-                    <int>width, <int>rows, depth, weight + k * w.output_step + c * w.channel_step, w.place, w.offset,
-                    panel + v * lanes * w.channels * s.tap_count, sums, w.sums_row, bias + k if c == 0 else NULL,
+                # The result takes whole vectors as they are, where neighbours lie side by side.
+                whole = (
+                    last and s.activation == LINEAR and s.target_column == 1
+                    and stored[store[v]].count == width * LANES
                 )
-                if last:
+                p = 0
+                while p < channels:
+                    i = min(w.step, channels - p)
+                    if p + i == channels and whole:
+                        result = row + stored[store[v]].start
+                        result_row = s.target_plane
+                    else:
+                        result = sums
+                        result_row = w.sums_row
+                    gathered_tile(
+                        <int>width, <int>rows, i * s.tap_count,
+                        weight + k * w.output_step + (c + p) * w.channel_step, w.place, w.offset,
+                        panel + v * lanes * w.channels * s.tap_count + p * s.tap_count * width * LANES,
+                        bias + k if c + p == 0 else NULL, sums, w.sums_row, result, result_row,
+                    )
+                    p += i
+                if last and not whole:
                     for i in range(rows):
                         for j in range(store[v], store[v + 1]):
                             store_run(
@@ -301,16 +329,16 @@ cdef int run_panel(Panel* w, int threads) noexcept nogil:
     segments = (s.tap_count + 2) * w.segments
     memory = malloc((team * thread_size + s.groups * s.outputs) * sizeof(real) + CACHE_LINE)
     pieces = <Segment*>malloc(team * segments * sizeof(Segment))
-    w.place = <Py_ssize_t*>malloc((w.channels * s.tap_count + w.rows) * sizeof(Py_ssize_t))
+    w.place = <Py_ssize_t*>malloc((w.step * s.tap_count + w.rows) * sizeof(Py_ssize_t))
     if memory != NULL and pieces != NULL and w.place != NULL:
         workspace = aligned(memory)
         w.init = workspace + team * thread_size
         for t in range(s.groups * s.outputs):
             w.init[t] = w.bias[t] if w.bias != NULL else 0
-        for c in range(w.channels):
+        for c in range(w.step):
             for t in range(s.tap_count):
                 w.place[c * s.tap_count + t] = c * w.channel_step + s.taps[t].index
-        w.offset = w.place + w.channels * s.tap_count
+        w.offset = w.place + w.step * s.tap_count
         for t in range(w.rows):
             w.offset[t] = t * w.output_step
         if team == 1:

@@ -80,6 +80,17 @@ static inline vreal vload_once(const real *p)
     return v;
 }
 
+/* 1 for n >= 0, as GCC learns only once it has unrolled the loops inside: the outermost loops of a function it unrolls
+ * too late for what they fill to live in registers alone. */
+static inline int once(ptrdiff_t n) { return 1 + (__builtin_constant_p(n) && n < 0); }
+
+/* A pointer that stays one register: GCC otherwise adds its two terms anew at every use. */
+static inline const real *kept(const real *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 /* LANES/2 elements from each of two places. */
 #if defined(__AVX512F__)
 enum { HALVES = 1 };

@@ -32,6 +32,8 @@ cdef extern from "simd.h" nogil:
     real* aligned(void* p) noexcept
     Py_ssize_t whole_vectors(Py_ssize_t count) noexcept
     vreal vload(const real* p) noexcept
+    int once(Py_ssize_t n) noexcept
+    const real* kept(const real* p) noexcept
     vreal vload_once(const real* p) noexcept
     vreal vload_halves(const real* p, const real* q) noexcept
     void vstore(real* p, vreal v) noexcept

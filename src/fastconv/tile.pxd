@@ -15,10 +15,6 @@ Contract of `tile` (lanes are outputs)
     do not depend on them. A long sum is cut into calls of at most DEPTH, each with a chain of its own, so that
     rounding errors grow with DEPTH and not with the length of the sum.
 
-    With `gather` it is the other way round: b is packed, `vectors` vectors and then the next p, and the table says
-    where each weight lies, which for a[p*rows + i] is a[a_place[p] + a_offset[i]]. A row of c is `c_row` elements
-    after the one before, and nothing is asked for.
-
 Contract of `dots` (lanes are the sum)
 
     c[i, j] += sum over q of a[i*a_row + q] * b[offset[j] + q]
@@ -45,15 +41,12 @@ cdef enum:
 
 
 cdef inline void tile(
-    const int rows, const int vectors, const bint half, const bint gather, Py_ssize_t depth,
-    const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
-    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
+    const int rows, const int vectors, const bint half, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, const real* init,
     const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
-    cdef Py_ssize_t row_step = c_row if gather else vectors * LANES     # a literal: the stores need no arithmetic
     cdef vreal acc[14][4]
     cdef vreal row[4]
-    cdef const real* left[14]
     cdef const real* source
     cdef real weight
     cdef Py_ssize_t p = 0
@@ -61,23 +54,17 @@ cdef inline void tile(
     for i in range(rows):
         for j in range(vectors):
             acc[i][j] = vset(0)
-    if gather:
-        for i in range(rows):
-            left[i] = a + a_offset[i]
     while True:  # depth > 0: a loop that may not run at all would send the accumulators through memory
-        source = b + (p * vectors * LANES if gather else offset[p])
-        if not gather:
-            vprefetch_line(ahead)
-            ahead += ahead_step
+        source = b + offset[p]
+        vprefetch_line(ahead)
+        ahead += ahead_step
         for j in range(vectors):
             if half:
                 row[j] = vload_halves(source + place[j], source + place[j] + pitch)
-            elif gather:
-                row[j] = vload(source + j * LANES)
             else:
                 row[j] = vload(source + place[j])
         for i in range(rows):
-            weight = left[i][a_place[p]] if gather else a[p * rows + i]
+            weight = a[p * rows + i]
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + row[j] * weight
         p += 1
@@ -86,11 +73,11 @@ cdef inline void tile(
     if init != NULL:
         for i in range(rows):
             for j in range(vectors):
-                vstore(c + i * row_step + j * LANES, acc[i][j] + vset(init[i]))
+                vstore(c + (i * vectors + j) * LANES, acc[i][j] + vset(init[i]))
     else:
         for i in range(rows):
             for j in range(vectors):
-                vstore(c + i * row_step + j * LANES, acc[i][j] + vload(c + i * row_step + j * LANES))
+                vstore(c + (i * vectors + j) * LANES, acc[i][j] + vload(c + (i * vectors + j) * LANES))
 
 
 cdef struct Runs:
@@ -199,81 +186,38 @@ cdef inline void choose_tile(Py_ssize_t outputs, Py_ssize_t pixels, int* rows, i
 
 
 cdef inline void tile_of(
-    const int vectors, const bint half, const bint gather, int rows, Py_ssize_t depth,
-    const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset, const real* b,
-    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, Py_ssize_t c_row, const real* init,
+    const int vectors, const bint half, int rows, Py_ssize_t depth, const real* a, const real* b,
+    const Py_ssize_t* offset, const Py_ssize_t* place, Py_ssize_t pitch, real* c, const real* init,
     const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
     if rows == 1:
-        tile(
-            1, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(1, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 2:
-        tile(
-            2, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(2, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 3 and tile_rows(vectors) >= 3:
-        tile(
-            3, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(3, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 4 and tile_rows(vectors) >= 4:
-        tile(
-            4, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(4, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 5 and tile_rows(vectors) >= 5:
-        tile(
-            5, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(5, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 6 and tile_rows(vectors) >= 6:
-        tile(
-            6, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(6, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 7 and tile_rows(vectors) >= 7:
-        tile(
-            7, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(7, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 8 and tile_rows(vectors) >= 8:
-        tile(
-            8, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(8, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 9 and tile_rows(vectors) >= 9:
-        tile(
-            9, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(9, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 10 and tile_rows(vectors) >= 10:
-        tile(
-            10, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(10, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 11 and tile_rows(vectors) >= 11:
-        tile(
-            11, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(11, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 12 and tile_rows(vectors) >= 12:
-        tile(
-            12, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(12, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 13 and tile_rows(vectors) >= 13:
-        tile(
-            13, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(13, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif rows == 14 and tile_rows(vectors) >= 14:
-        tile(
-            14, vectors, half, gather, depth, a, a_place, a_offset, b, offset, place, pitch, c, c_row, init, ahead,
-            ahead_step,
-        )
+        tile(14, vectors, half, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
 
 
 cdef inline void run_tile(
@@ -282,27 +226,13 @@ cdef inline void run_tile(
     const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
     if vectors == 1:
-        tile_of(1, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
+        tile_of(1, half, rows, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif vectors == 2:
-        tile_of(2, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
+        tile_of(2, half, rows, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     elif vectors == 3:
-        tile_of(3, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
+        tile_of(3, half, rows, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
     else:
-        tile_of(4, half, False, rows, depth, a, NULL, NULL, b, offset, place, pitch, c, 0, init, ahead, ahead_step)
-
-
-cdef inline void run_gathered_tile(
-    int vectors, int rows, Py_ssize_t depth, const real* a, const Py_ssize_t* a_place, const Py_ssize_t* a_offset,
-    const real* b, real* c, Py_ssize_t c_row, const real* init,
-) noexcept nogil:
-    if vectors == 1:
-        tile_of(1, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
-    elif vectors == 2:
-        tile_of(2, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
-    elif vectors == 3:
-        tile_of(3, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
-    else:
-        tile_of(4, False, True, rows, depth, a, a_place, a_offset, b, NULL, NULL, 0, c, c_row, init, NULL, 0)
+        tile_of(4, half, rows, depth, a, b, offset, place, pitch, c, init, ahead, ahead_step)
 
 
 cdef inline void dots_of(
