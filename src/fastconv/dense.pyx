@@ -35,6 +35,7 @@ cdef enum:
     TRANSPOSED = 524288         # bytes of x to transpose at a time: a part of the second-level cache
     TOGETHER = 128              # rows to transpose at a time, a multiple of LANES
     GROUP = 24                  # rows that stay in the first-level cache while panels change
+    WIDE = 16                   # panels that one task copies at a time, at most
     COPIED = 3                  # blocks of rows for which the copy of a panel that lies badly pays
     ALIASED = 1024              # bytes between rows that then share a quarter of the sets of the first-level cache
 
@@ -60,7 +61,7 @@ cdef struct Product:
     Py_ssize_t depth
     bint add
     # plan
-    bint copies                 # whether panels are copied before use
+    bint copies                 # whether the panels of a task are copied before use
     int vectors                 # of the widest panel
     Py_ssize_t step             # terms of a chain
     Py_ssize_t panels
@@ -89,7 +90,10 @@ cdef inline Py_ssize_t first_vector(const Product* g, Py_ssize_t panel) noexcept
 
 
 cdef inline void plan(Product* g, Py_ssize_t depth, bint together) noexcept nogil:
-    """Panels and tasks of products of this shape; `together` keeps all panels of some rows in one task."""
+    """Panels and tasks of products of this shape; `together` keeps all panels of some rows in one task.
+
+    A task has several panels where there are many: factors and results are large then, and memory is faster along rows.
+    """
     cdef Py_ssize_t all = ceil_div(g.columns, LANES), best = 0, cost, panels, wider
     cdef int v
     for v in range(1, COLUMNS_MAX + 1 if g.rows == 1 else VECTORS_MAX + 1):
@@ -103,7 +107,7 @@ cdef inline void plan(Product* g, Py_ssize_t depth, bint together) noexcept nogi
     g.vectors = <int>ceil_div(all, g.panels)
     g.step = min(<Py_ssize_t>DEPTH, <Py_ssize_t>PANEL // (g.vectors * <Py_ssize_t>VECTOR_BYTES))
     g.step = ceil_div(depth, max(1, ceil_div(depth, g.step)))
-    g.wide = g.panels if together else 1
+    g.wide = g.panels if together else max(1, min(<Py_ssize_t>WIDE, g.panels // 8))
     g.parts = 1
     if <double>g.rows * g.columns * depth >= SMALL_WORK:  # each part of the rows copies its panels anew
         g.parts = min(ceil_div(g.rows, ROWS_MAX), 16 if together else ceil_div(6, g.panels))
@@ -118,16 +122,25 @@ cdef inline Py_ssize_t panel_size(const Product* g) noexcept nogil:
     return g.step * g.vectors * LANES
 
 
-cdef void copy_panel(
-    const real* source, Py_ssize_t source_step, Py_ssize_t depth, Py_ssize_t width, real* target, int vectors,
+cdef void copy_panels(
+    const Product* g, Py_ssize_t low, Py_ssize_t high, const real* row, Py_ssize_t depth, real* memory,
 ) noexcept nogil:
-    """A panel with zeros after its last column."""
-    cdef int j
-    for _ in range(depth):
-        for j in range(vectors):
-            vstore(target + j * LANES, vload_some(source + j * LANES, <int>min(<Py_ssize_t>LANES, width - j * LANES)))
-        source += source_step
-        target += vectors * LANES
+    """Some panels, with zeros after the last column: whole rows of the factor, as memory has them."""
+    cdef Py_ssize_t p, panel, start, width, vectors, j
+    cdef real* target
+    for p in range(depth):
+        target = memory
+        for panel in range(low, high):
+            start = first_vector(g, panel) * LANES
+            width = min(first_vector(g, panel + 1) * LANES, g.columns) - start
+            vectors = ceil_div(width, LANES)
+            for j in range(vectors):
+                vstore(
+                    target + (p * vectors + j) * LANES,
+                    vload_some(row + start + j * LANES, <int>min(<Py_ssize_t>LANES, width - j * LANES)),
+                )
+            target += panel_size(g)
+        row += g.right_step
 
 
 cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept nogil:
@@ -139,6 +152,8 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept
     cdef int vectors
     while p < g.depth:
         depth = min(g.step, g.depth - p)
+        if g.copies:
+            copy_panels(g, low, high, g.right + p * g.right_step, depth, memory)
         group = first
         while group < last:
             group_end = min(group + GROUP, last) if g.wide > 1 else last
@@ -149,9 +164,12 @@ cdef void product_task(const Product* g, Py_ssize_t task, real* memory) noexcept
                 block = block_rows(group_end - group, vectors)
                 right = g.right + start * g.right_column + p * (g.right_step if g.right_step else vectors * LANES)
                 right_step = g.right_step if g.right_step else vectors * LANES
-                if g.copies or (width % LANES and g.right_step):
+                if g.copies:
+                    right_step = vectors * LANES
+                    right = memory + (panel - low) * panel_size(g)
+                elif width % LANES and g.right_step:
                     if group == first:
-                        copy_panel(right, right_step, depth, width, memory, vectors)
+                        copy_panels(g, panel, panel + 1, g.right + p * g.right_step, depth, memory)
                     right_step = vectors * LANES
                     right = memory
                 m = group
@@ -174,7 +192,7 @@ cdef void run(const Product* g, real* memory, int team) noexcept nogil:
             product_task(g, task, memory)
     else:
         for task in prange(tasks, num_threads=team, schedule="dynamic"):
-            product_task(g, task, memory + threadid() * panel_size(g))
+            product_task(g, task, memory + threadid() * g.wide * panel_size(g))
 
 
 # ---- forward ------------------------------------------------------------------------------------------
@@ -427,7 +445,7 @@ cdef int gradient(Product* g, int threads) noexcept nogil:
     g.add = False
     g.copies = ceil_div(g.rows, product_rows(g.vectors)) >= COPIED and lies_badly(g)
     team = team_size(<double>g.rows * g.columns * g.depth, tasks_of(g), threads)
-    memory = malloc(team * panel_size(g) * sizeof(real) + CACHE_LINE)
+    memory = malloc(team * g.wide * panel_size(g) * sizeof(real) + CACHE_LINE)
     if memory == NULL:
         return -1
     run(g, aligned(memory), team)
