@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from . import ops
+from ._call import lasting
 from ._config import Configurable, by_name
 from ._validation import Array, real
 
@@ -61,7 +60,7 @@ class Optimizer(Configurable):
         """Return the state array `name`, made of zeros on first use."""
         array = self.state.get(name)
         if array is None:
-            array = self.state[name] = np.zeros_like(parameters)
+            array = self.state[name] = lasting(parameters.size, parameters.dtype)
         return array
 
     def restore(self, iterations: int, state: Mapping[str, Array]) -> None:

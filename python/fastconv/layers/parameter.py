@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._call import lasting
 from .._validation import Array
 from ..initializers import Initializer
 from .replay import Watched
@@ -101,8 +102,8 @@ class FlatParameters:
         ordered = sorted(parameters, key=lambda parameter: not parameter.trainable)
         size = sum(parameter.value.size for parameter in ordered)
         trained = sum(parameter.value.size for parameter in ordered if parameter.trainable)
-        self.values = np.empty(size, dtype)
-        self.gradients = np.zeros(size, dtype)
+        self.values = lasting(size, dtype)
+        self.gradients = lasting(size, dtype)
         self.trained_values = self.values[:trained]
         self.trained_gradients = self.gradients[:trained]
         self.current = True
