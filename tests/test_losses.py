@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -15,10 +16,23 @@ from fastconv._config import describe, restore
 from fastconv.gradcheck import gradcheck
 from fastconv.losses import (
     BinaryCrossentropy,
+    BinaryFocalCrossentropy,
     CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalHinge,
+    Exponential,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
     Loss,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SparseCategoricalCrossentropy,
+    SquaredHinge,
 )
 
 RNG = np.random.default_rng(3)
@@ -41,8 +55,115 @@ def binary(z: np.ndarray, t: np.ndarray) -> np.ndarray:
     return np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))
 
 
+SIGNS = 2 * BITS - 1
+SHARES = 1 + SOFT
+MILD = np.exp(LOGITS / 4) / np.exp(LOGITS / 4).sum(axis=1, keepdims=True)
+DIFFERENCE = LOGITS - SOFT
+COUNTS = RNG.poisson(3.0, (5, 4)).astype(float)
+RATES = np.exp(LOGITS)
+SMOOTHED = 0.9 * ONE_HOT + 0.1 / 4
+HIT = BITS * SIGMOIDS + (1 - BITS) * (1 - SIGMOIDS)
+BALANCE = 0.3 * BITS + 0.7 * (1 - BITS)
+WRONG = np.where(ONE_HOT == 1, 0.0, LOGITS).max(axis=1)
+
+
+def focal(t: np.ndarray, gamma: float) -> np.ndarray:
+    return -(0.25 * (1 - PROBABILITIES) ** gamma * t * np.log(PROBABILITIES)).sum(axis=1)
+
+
+def entropy(t: np.ndarray) -> np.ndarray:
+    return -(t * np.log(t)).sum(axis=1)
+
+
+def simple(loss: Loss, y_true: np.ndarray, y_pred: np.ndarray, each: np.ndarray, name: str) -> Any:
+    """Return a case whose loss is a mean over a sample's outputs."""
+    return pytest.param(loss, y_true, y_pred, each.mean(axis=1), id=name)
+
+
 # loss, targets, predictions, loss of each sample by the formula
 CASES = [
+    simple(MeanAbsoluteError(), SOFT, LOGITS, abs(DIFFERENCE), "mae"),
+    simple(MeanAbsolutePercentageError(), SHARES, LOGITS, 100 * abs(LOGITS - SHARES) / SHARES, "mape"),
+    simple(
+        Huber(0.7),
+        SOFT,
+        LOGITS,
+        np.where(abs(DIFFERENCE) <= 0.7, DIFFERENCE**2 / 2, 0.7 * abs(DIFFERENCE) - 0.245),
+        "huber",
+    ),
+    simple(LogCosh(), SOFT, LOGITS, np.log(np.cosh(DIFFERENCE)), "log-cosh"),
+    simple(Quantile(0.8), SOFT, LOGITS, np.maximum(-0.8 * DIFFERENCE, 0.2 * DIFFERENCE), "quantile"),
+    simple(Poisson(), COUNTS, RATES, RATES - COUNTS * LOGITS, "poisson"),
+    simple(Poisson(log_input=True), COUNTS, LOGITS, RATES - COUNTS * LOGITS, "poisson-log"),
+    simple(Hinge(), SIGNS, LOGITS, np.maximum(1 - SIGNS * LOGITS, 0), "hinge"),
+    simple(Hinge(), BITS, LOGITS, np.maximum(1 - SIGNS * LOGITS, 0), "hinge-bits"),
+    simple(SquaredHinge(), SIGNS, LOGITS, np.maximum(1 - SIGNS * LOGITS, 0) ** 2, "squared-hinge"),
+    simple(Exponential(), SIGNS, LOGITS, np.exp(-SIGNS * LOGITS), "exponential"),
+    pytest.param(
+        CategoricalHinge(),
+        ONE_HOT,
+        LOGITS,
+        np.maximum(1 + WRONG - (ONE_HOT * LOGITS).sum(axis=1), 0),
+        id="categorical-hinge",
+    ),
+    simple(
+        BinaryCrossentropy(from_logits=True, label_smoothing=0.2),
+        BITS,
+        LOGITS,
+        binary(LOGITS, 0.8 * BITS + 0.1),
+        "binary-smoothed",
+    ),
+    simple(BinaryFocalCrossentropy(gamma=1.5), BITS, SIGMOIDS, (1 - HIT) ** 1.5 * binary(LOGITS, BITS), "focal"),
+    simple(
+        BinaryFocalCrossentropy(True, 0.3, 3.0, from_logits=True),
+        BITS,
+        LOGITS,
+        BALANCE * (1 - HIT) ** 3 * binary(LOGITS, BITS),
+        "focal-logits",
+    ),
+    pytest.param(CategoricalFocalCrossentropy(), ONE_HOT, PROBABILITIES, focal(ONE_HOT, 2), id="categorical-focal"),
+    pytest.param(
+        CategoricalFocalCrossentropy(gamma=0.5, from_logits=True),
+        SOFT,
+        LOGITS,
+        focal(SOFT, 0.5),
+        id="categorical-focal-logits",
+    ),
+    pytest.param(
+        CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+        ONE_HOT,
+        LOGITS,
+        -(SMOOTHED * log_softmax(LOGITS)).sum(axis=1),
+        id="categorical-smoothed",
+    ),
+    pytest.param(
+        SparseCategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+        LABELS,
+        LOGITS,
+        -(SMOOTHED * log_softmax(LOGITS)).sum(axis=1),
+        id="sparse-smoothed-logits",
+    ),
+    pytest.param(
+        SparseCategoricalCrossentropy(label_smoothing=0.1),
+        LABELS,
+        MILD,
+        -(SMOOTHED * np.log(MILD)).sum(axis=1),
+        id="sparse-smoothed",
+    ),
+    pytest.param(
+        KLDivergence(),
+        SOFT,
+        MILD,
+        -(SOFT * np.log(MILD)).sum(axis=1) - entropy(SOFT),
+        id="kl",
+    ),
+    pytest.param(
+        KLDivergence(from_logits=True),
+        SOFT,
+        LOGITS,
+        -(SOFT * log_softmax(LOGITS)).sum(axis=1) - entropy(SOFT),
+        id="kl-logits",
+    ),
     pytest.param(MeanSquaredError(), SOFT, LOGITS, ((LOGITS - SOFT) ** 2).mean(axis=1), id="mse"),
     pytest.param(
         BinaryCrossentropy(from_logits=True), BITS, LOGITS, binary(LOGITS, BITS).mean(axis=1), id="binary-logits"
@@ -112,6 +233,16 @@ class TestEveryLoss:
             return np.array(value), lambda grad: grad * gradient
 
         assert gradcheck(run, y_pred, rtol=1e-5, atol=1e-8)
+
+    def test_reductions(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray, each: np.ndarray) -> None:
+        """The sum is N times the mean, and "none" gives each sample's loss with the sum's gradient."""
+        mean, gradient = loss.value_and_gradient(y_true, y_pred, WEIGHTS)
+        for reduction, expected in (("mean", mean), ("sum", mean * len(each)), ("none", each * WEIGHTS)):
+            other = copy.copy(loss)
+            other.reduction = reduction
+            value, slope = other.value_and_gradient(y_true, y_pred, WEIGHTS)
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
+            np.testing.assert_allclose(slope, gradient * (1 if reduction == "mean" else len(each)), rtol=1e-12)
 
     def test_gradient_has_the_dtype_and_arguments_stay(
         self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray, each: np.ndarray
@@ -220,6 +351,46 @@ def test_labels_may_be_a_column_or_whole_floats() -> None:
     assert loss(LABELS.astype(np.uint8), LOGITS) == expected
 
 
+@both_dtypes
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+def test_losses_of_numbers_at_extreme_differences(dtype: Any, size: float) -> None:
+    """What grows like the difference does so to the end; no difference costs nothing."""
+    far = np.array([[size, -size]], dtype)
+    for loss, each in ((MeanAbsoluteError(), size), (Huber(), size - 0.5), (LogCosh(), size - math.log(2))):
+        value, gradient = loss.value_and_gradient([[0.0, 0.0]], far)
+        assert value == pytest.approx(each, rel=1e-6)
+        np.testing.assert_allclose(gradient, [[0.5, -0.5]], rtol=1e-6)
+        value, gradient = loss.value_and_gradient(far, far)
+        assert value == 0
+        assert not gradient.any()
+
+
+def test_log_cosh_of_tiny_differences_is_half_the_square() -> None:
+    assert LogCosh()([[0.0]], np.array([[1e-9]])) == pytest.approx(0.5e-18, rel=1e-12)
+
+
+@both_dtypes
+def test_focal_losses_of_sure_predictions_stay_finite(dtype: Any) -> None:
+    for gamma in (0.0, 0.5, 2.0):
+        for scale in (1.0, 500.0):
+            sure = np.array([[scale, -scale]], dtype)
+            binary_focal = BinaryFocalCrossentropy(gamma=gamma, from_logits=True)
+            categorical_focal = CategoricalFocalCrossentropy(gamma=gamma, from_logits=True)
+            for loss in (binary_focal, categorical_focal):
+                for y in ([[1.0, 0.0]], [[0.0, 1.0]]):
+                    value, gradient = loss.value_and_gradient(y, sure)
+                    assert math.isfinite(value)
+                    assert np.isfinite(gradient).all()
+    right = BinaryFocalCrossentropy(from_logits=True)([[1.0]], np.array([[500.0]], dtype))
+    assert right == pytest.approx(0, abs=1e-30)
+
+
+def test_an_exponential_loss_beyond_float64_is_infinite() -> None:
+    value, gradient = Exponential().value_and_gradient([[1.0]], np.array([[-800.0]]))
+    assert value == math.inf
+    assert gradient[0, 0] == -math.inf
+
+
 SPARSE, CATEGORICAL = SparseCategoricalCrossentropy(), CategoricalCrossentropy()
 
 
@@ -244,8 +415,18 @@ SPARSE, CATEGORICAL = SparseCategoricalCrossentropy(), CategoricalCrossentropy()
         (lambda: MeanSquaredError()(BITS[:0], LOGITS[:0]), ValueError, "at least one prediction"),
         (lambda: BinaryCrossentropy(from_logits="yes"), TypeError, "True or False.*'yes'"),
         (lambda: losses.get("mean_square_error"), ValueError, "did you mean 'mean_squared_error'"),
+        (lambda: Huber(0), ValueError, "delta.*above 0.*0"),
+        (lambda: Quantile(1.0), ValueError, "quantile.*between 0 and 1.*1.0"),
+        (lambda: Poisson(log_input=1), TypeError, "log_input.*True or False"),
+        (lambda: Hinge()([[0.5]], np.ones((1, 1))), ValueError, "-1 and 1, or of 0 and 1.*0.5"),
+        (lambda: Hinge()([[-1.0, 0.0]], np.ones((1, 2))), ValueError, "-1 and 1, or of 0 and 1"),
+        (lambda: BinaryFocalCrossentropy(gamma=-1), ValueError, "gamma.*at least 0.*-1"),
+        (lambda: BinaryFocalCrossentropy(alpha=2), ValueError, "alpha.*between 0 and 1.*2"),
+        (lambda: CategoricalCrossentropy(label_smoothing=-0.1), ValueError, "label_smoothing.*-0.1"),
+        (lambda: MeanSquaredError("summ"), ValueError, "reduction.*'summ'.*did you mean 'sum'"),
+        (lambda: MeanSquaredError(None), TypeError, "reduction.*None"),
         (lambda: losses.get(None), TypeError, "loss.*None"),
-        (lambda: Loss()(BITS, LOGITS), NotImplementedError, "must define compute"),
+        (lambda: Loss()(BITS, LOGITS), NotImplementedError, "must define per_sample"),
     ],
 )
 def test_errors_teach(make: Callable[[], Any], error: type[Exception], match: str) -> None:

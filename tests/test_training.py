@@ -427,6 +427,21 @@ class TestCompile:
         model.fit(np.arange(4.0), [0, 0, 1, 1], verbose=0)
         assert isinstance(model.metrics[0], BinaryAccuracy)
 
+    def test_a_loss_summed_over_a_batch_is_its_mean_at_a_larger_rate(self) -> None:
+        weights = []
+        for reduction, rate in (("sum", 0.001), ("mean", 0.05)):
+            model = small_cnn(dtype="float64")
+            model.build((1, 8, 8))
+            model.compile(SGD(rate), SparseCategoricalCrossentropy(reduction=reduction))
+            model.train_on_batch(IMAGES, LABELS)
+            weights.append(model.get_weights())
+        for a, b in zip(*weights, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+    def test_refuses_a_loss_without_a_reduction(self) -> None:
+        with pytest.raises(ValueError, match="one number.*reduction='none'.*leave reduction out"):
+            small_cnn().compile("sgd", SparseCategoricalCrossentropy(reduction="none"))
+
 
 class TestParametersInOnePlace:
     def test_a_nested_model_may_train_on_its_own_in_between(self) -> None:

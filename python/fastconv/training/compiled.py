@@ -41,6 +41,10 @@ class Compiled:
     def __init__(self, model: Stack, optimizer: Any, loss: Any, requested: Any) -> None:
         self.optimizer = optimizers.get(optimizer)
         self.loss = _reading(losses.get(loss), model)
+        if self.loss.reduction == "none":
+            raise ValueError(
+                f"expected a loss of one number to train with; received {self.loss!r}: leave reduction out, or take 'sum'"
+            )
         if requested is None:
             requested = ()
         if isinstance(requested, str) or not isinstance(requested, Sequence):

@@ -68,7 +68,7 @@ def train_step(model: Sequential, compiled: Compiled, x: Array, y: Array, weight
     training_pass = compiled.training_pass(model, x)
     prediction = training_pass.forward(model, x, compiled.arena)
     with compiled.loss_arena:
-        loss, gradient = compiled.loss.compute(y, prediction, weight)
+        loss, gradient = compiled.loss.reduced(y, prediction, weight)
     if loss - loss != 0:  # NaN and infinity alone
         raise FloatingPointError(_diagnosis(model, x, loss))
     training_pass.backward(gradient, compiled.arena)
@@ -123,7 +123,7 @@ def test_epoch(model: Sequential, compiled: Compiled, data: Batches, callbacks: 
             hook(batch, None)
         with arena:
             prediction = model(x)
-            loss, _ = compiled.loss.compute(y, prediction, weight)
+            loss, _ = compiled.loss.reduced(y, prediction, weight)
             tally.add(loss, y, prediction)
         for hook in end:
             hook(batch, tally.logs())
