@@ -439,7 +439,7 @@ class TestCompile:
             np.testing.assert_allclose(a, b, rtol=1e-12)
 
     def test_refuses_a_loss_without_a_reduction(self) -> None:
-        with pytest.raises(ValueError, match="one number.*reduction='none'.*leave reduction out"):
+        with pytest.raises(ValueError, match=r"one number.*reduction='none'.*leave reduction out"):
             small_cnn().compile("sgd", SparseCategoricalCrossentropy(reduction="none"))
 
 

@@ -43,7 +43,8 @@ class Compiled:
         self.loss = _reading(losses.get(loss), model)
         if self.loss.reduction == "none":
             raise ValueError(
-                f"expected a loss of one number to train with; received {self.loss!r}: leave reduction out, or take 'sum'"
+                f"expected a loss of one number to train with; received {self.loss!r}: leave reduction out, "
+                "or take 'sum'"
             )
         if requested is None:
             requested = ()
