@@ -12,7 +12,8 @@ import pytest
 
 from fastconv import optimizers
 from fastconv._config import describe, restore
-from fastconv.optimizers import SGD, Adam, Optimizer
+from fastconv.optimizers import SGD, Adam, AdamW, Optimizer
+from fastconv.schedules import CosineDecay, StepDecay
 
 SIZE, STEPS = 257, 100
 
@@ -96,6 +97,59 @@ class TestEveryOptimizer:
         assert set(optimizer.state) == expected.get(type(optimizer).__name__, {"first_moment", "second_moment"})
 
 
+def test_a_schedule_gives_each_step_its_rate() -> None:
+    optimizer, p, seen = SGD(StepDecay(1.0, 2, 0.5)), np.zeros(1), []
+    for _ in range(5):
+        before = p.copy()
+        optimizer.update(p, np.ones(1))
+        seen.append((before - p).item())
+    assert seen == [1.0, 1.0, 0.5, 0.5, 0.25]
+    assert optimizer.learning_rate == 0.25
+    optimizer.learning_rate = 3.0
+    assert optimizer.learning_rate == 3.0
+
+
+def test_configuration_keeps_schedule_and_options() -> None:
+    optimizer = Adam(CosineDecay(0.1, 100), weight_decay=0.5, clipnorm=2.0)
+    classes = {"Adam": Adam, "CosineDecay": CosineDecay}
+    again = restore(json.loads(json.dumps(describe(optimizer))), classes)
+    assert describe(again) == describe(optimizer)
+    assert (again.weight_decay, again.clipnorm, again.clipvalue) == (0.5, 2.0, None)
+    assert again.learning_rate == 0.1
+    assert "CosineDecay(initial_learning_rate=0.1" in repr(again)
+
+
+def test_clipping() -> None:
+    """By value each number, by norm each parameter, by global norm all of them; what is small enough stays."""
+    g = np.array([3.0, -4.0, 0.6, 0.8])
+    for options, expected in (
+        ({"clipvalue": 0.7}, [0.7, -0.7, 0.6, 0.7]),
+        ({"clipnorm": 2.5}, [1.5, -2.0, 0.6, 0.8]),
+        ({"global_clipnorm": math.sqrt(26) / 2}, [1.5, -2.0, 0.3, 0.4]),
+        ({"global_clipnorm": 100.0}, g),
+    ):
+        p = np.zeros(4)
+        SGD(1.0, **options).apply(p, g.copy(), [2, 2])
+        np.testing.assert_allclose(p, -np.asarray(expected), rtol=1e-15)
+
+
+def test_norms_of_large_float32_do_not_overflow() -> None:
+    p = np.zeros(2, np.float32)
+    SGD(1.0, global_clipnorm=1.0).apply(p, np.array([3e30, 4e30], np.float32))
+    np.testing.assert_allclose(p, [-0.6, -0.8], rtol=1e-6)
+
+
+def test_weight_decay_leaves_the_gradient_alone() -> None:
+    steps = list(gradients(np.float64))
+    p, q = np.ones(SIZE), np.ones(SIZE)
+    decayed, plain = AdamW(0.01, weight_decay=0.1), Adam(0.01)
+    for g in steps:
+        decayed.apply(p, g)
+        q *= 1 - 0.01 * 0.1
+        plain.update(q, g)
+    np.testing.assert_array_equal(p, q)
+
+
 def test_names_and_defaults_are_keras_s() -> None:
     assert describe(optimizers.get("sgd"))["config"] == {
         "learning_rate": 0.01,
@@ -122,6 +176,10 @@ def test_names_and_defaults_are_keras_s() -> None:
         (lambda: Adam(beta_2=1), ValueError, "beta_2.*below 1"),
         (lambda: Adam(epsilon=-1e-9), ValueError, "epsilon.*at least 0"),
         (lambda: setattr(SGD(), "learning_rate", -1), ValueError, "learning_rate"),
+        (lambda: SGD(clipnorm=1.0, clipvalue=1.0), ValueError, "one way to clip.*clipnorm and clipvalue"),
+        (lambda: SGD(global_clipnorm=0), ValueError, "global_clipnorm.*above 0.*0"),
+        (lambda: Adam(weight_decay=-1), ValueError, "weight_decay.*at least 0"),
+        (lambda: Adam(decay=1), TypeError, "unexpected keyword argument 'decay'"),
         (lambda: optimizers.get("adamm"), ValueError, "'sgd', 'adam'.*'adamm'.*did you mean 'adam'"),
         (lambda: optimizers.get(0.1), TypeError, "optimizer.*0.1 of type float"),
         (lambda: Optimizer(0.1).update(np.ones(1), np.ones(1)), NotImplementedError, "must define update"),

@@ -547,7 +547,7 @@ class TestParametersInOnePlace:
         (lambda m: m.fit(IMAGES, LABELS, class_weight={"a": 1.0}), TypeError, "class_weight.*'a'"),
         (lambda m: m.fit(IMAGES, LABELS, class_weight={1: np.inf}), ValueError, "finite.*class_weight"),
         (lambda m: m.fit(IMAGES, LABELS, callbacks=[print]), TypeError, "Callback objects.*print"),
-        (lambda m: m.compile("adamw", "mse"), ValueError, "optimizer.*'adamw'.*did you mean 'adam'"),
+        (lambda m: m.compile("adamm", "mse"), ValueError, "optimizer.*'adamm'.*did you mean 'adam'"),
         (lambda m: m.compile("adam", "crossentropy"), ValueError, "loss.*'crossentropy'"),
         (lambda m: m.compile("adam", "mse", metrics="accuracy"), TypeError, "metrics to be a list"),
         (lambda m: m.compile("adam", "mse", metrics=["acuracy"]), ValueError, "did you mean"),

@@ -14,7 +14,7 @@ array([[4., 6., 4.],
 
 import sys
 
-from fastconv import data, initializers, layers, losses, metrics, models, optimizers
+from fastconv import data, initializers, layers, losses, metrics, models, optimizers, schedules
 from fastconv._algorithm import get_algorithm, set_algorithm
 from fastconv._dispatch import build_info as _build_info
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
@@ -109,6 +109,7 @@ __all__ = [
     "pool2d_backward",
     "relu",
     "relu_backward",
+    "schedules",
     "set_algorithm",
     "set_num_threads",
     "show_config",

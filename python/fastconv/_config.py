@@ -22,7 +22,8 @@ class Configurable:
     def _arguments(self) -> dict[str, Any]:
         import inspect
 
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        named = (p for p in inspect.signature(type(self)).parameters.values() if p.kind is not p.VAR_KEYWORD)
+        return {parameter.name: getattr(self, parameter.name) for parameter in named}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as values that JSON can hold.

@@ -4,17 +4,30 @@ A model keeps all parameters in one array and all gradients in another, so an up
 call of a fused kernel and the state of an optimizer is a few more flat arrays. Names and defaults
 are Keras's; Adam is algorithm 1 of its paper, in which epsilon is added to the corrected root
 (PyTorch's form; Keras adds it before the correction).
+
+Before each update gradients are clipped and weights decayed, where that was asked for: by value,
+``min(max(g, -clipvalue), clipvalue)``; by norm, ``g * clipnorm / max(clipnorm, |g|)`` for each
+parameter's gradient, or with `global_clipnorm` for all of them together (Pascanu, Mikolov and
+Bengio, "On the difficulty of training recurrent neural networks", 2013); and
+``p -= learning_rate * weight_decay * p``, which leaves the gradient alone (Loshchilov and Hutter,
+"Decoupled weight decay regularization", 2019). That is Keras's `weight_decay`; the one of
+PyTorch's SGD and Adam adds ``weight_decay * p`` to the gradient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from . import ops
 from ._call import lasting
 from ._config import Configurable, by_name
 from ._validation import Array, real
+from .schedules import Schedule
+
+COMMON = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+"""What every optimizer takes besides its own arguments."""
 
 
 class Optimizer(Configurable):
@@ -22,8 +35,13 @@ class Optimizer(Configurable):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float or Schedule
         May be set at any time; the next step uses it.
+    weight_decay : float, optional
+        Share of `learning_rate` by which parameters shrink before each update.
+    clipnorm, clipvalue, global_clipnorm : float, optional
+        Bound of the norm of each parameter's gradient, of the size of every number in it, or of the norm of all
+        gradients together. One of the three.
 
     Attributes
     ----------
@@ -31,21 +49,72 @@ class Optimizer(Configurable):
         Steps made so far.
     state : dict of str to ndarray
         Flat arrays as long as the parameters, zero before the first step.
+
+    Examples
+    --------
+    >>> p = np.array([1.0, 2.0])
+    >>> SGD(learning_rate=1.0, global_clipnorm=5.0).apply(p, np.array([30.0, 40.0]))
+    >>> p
+    array([-2., -2.])
     """
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+    ) -> None:
         self.learning_rate = learning_rate
+        self.weight_decay = None if weight_decay is None else _in_range("weight_decay", weight_decay, 0, math.inf)
+        bounds = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = {name: _positive(name, bound) for name, bound in bounds.items() if bound is not None}
+        if len(given) > 1:
+            raise ValueError(f"expected one way to clip gradients; received {' and '.join(given)}")
+        self.clipnorm = given.get("clipnorm")
+        self.clipvalue = given.get("clipvalue")
+        self.global_clipnorm = given.get("global_clipnorm")
         self.iterations = 0
         self.state: dict[str, Array] = {}
 
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the class's own, and those of all optimizers that were given."""
+        given = {name: value for name in COMMON if (value := getattr(self, name)) is not None}
+        return {**super()._arguments(), **given, "learning_rate": self._learning_rate}
+
     @property
     def learning_rate(self) -> float:
-        """Step size."""
-        return self._learning_rate
+        """Step size of the next step."""
+        rate = self._learning_rate
+        return rate(self.iterations) if isinstance(rate, Schedule) else rate
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = _in_range("learning_rate", value, 0, math.inf)
+    def learning_rate(self, value: float | Schedule) -> None:
+        self._learning_rate = value if isinstance(value, Schedule) else _in_range("learning_rate", value, 0, math.inf)
+
+    def apply(self, parameters: Array, gradients: Array, sizes: Sequence[int] | None = None) -> None:
+        """Clip the gradients, shrink the parameters, and make one step, all in place.
+
+        Parameters
+        ----------
+        parameters, gradients : ndarray (P,), of one dtype
+        sizes : sequence of int, optional
+            How many numbers each parameter has, in order; one parameter by default.
+        """
+        if self.clipvalue is not None:
+            np.clip(gradients, -self.clipvalue, self.clipvalue, out=gradients)
+        elif self.global_clipnorm is not None:
+            _clip_norm(gradients, self.global_clipnorm)
+        elif self.clipnorm is not None:
+            start = 0
+            for size in sizes or (gradients.size,):
+                _clip_norm(gradients[start : start + size], self.clipnorm)
+                start += size
+        if self.weight_decay:
+            parameters *= 1 - self.learning_rate * self.weight_decay
+        self.update(parameters, gradients)
 
     def update(self, parameters: Array, gradients: Array) -> None:
         """Change `parameters` in place by one step.
@@ -77,9 +146,11 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
+    learning_rate : float or Schedule, default 0.01
     momentum : float from 0 up to 1, default 0
     nesterov : bool, default False
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
 
     Examples
     --------
@@ -89,15 +160,21 @@ class SGD(Optimizer):
     array([0.5, 2. ])
     """
 
-    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, **options)
         self.momentum = _in_range("momentum", momentum, 0, 1)
         self.nesterov = bool(nesterov)
 
     def update(self, parameters: Array, gradients: Array) -> None:
         """Change `parameters` in place by one step."""
         velocity = self.slot("velocity", parameters) if self.momentum else None
-        ops.sgd_update(parameters, gradients, velocity, self._learning_rate, self.momentum, self.nesterov)
+        ops.sgd_update(parameters, gradients, velocity, self.learning_rate, self.momentum, self.nesterov)
         self.iterations += 1
 
 
@@ -108,11 +185,13 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float or Schedule, default 0.001
     beta_1, beta_2 : float from 0 up to 1, default 0.9 and 0.999
         Decay of the two means.
     epsilon : float, default 1e-7
         PyTorch's default is 1e-8.
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
 
     Examples
     --------
@@ -124,12 +203,13 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
+        **options: float | None,
     ) -> None:
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, **options)
         self.beta_1 = _in_range("beta_1", beta_1, 0, 1)
         self.beta_2 = _in_range("beta_2", beta_2, 0, 1)
         self.epsilon = _in_range("epsilon", epsilon, 0, math.inf)
@@ -141,13 +221,59 @@ class Adam(Optimizer):
             gradients,
             self.slot("first_moment", parameters),
             self.slot("second_moment", parameters),
-            self._learning_rate,
+            self.learning_rate,
             self.beta_1,
             self.beta_2,
             self.epsilon,
             self.iterations + 1,
         )
         self.iterations += 1
+
+
+class AdamW(Adam):
+    """Adam with weights that decay by themselves: `Adam` with a default for `weight_decay`.
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        As in `Adam`.
+    weight_decay : float, default 0.004
+        PyTorch's default is 0.01.
+    **options
+        ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0])
+    >>> AdamW(learning_rate=0.25, weight_decay=0.4).apply(p, np.array([0.0]))
+    >>> p
+    array([0.9])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = 0.004,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay, **options)
+
+
+def _clip_norm(gradients: Array, bound: float) -> None:
+    """Scale down, in place, to a Euclidean norm of `bound` at most. What is not finite stays so."""
+    norm = math.sqrt(np.einsum("i,i->", gradients, gradients, dtype=np.float64))
+    if norm > bound:
+        gradients *= bound / norm
+
+
+def _positive(name: str, value: float) -> float:
+    number = real(value, name)
+    if not 0 < number < math.inf:
+        raise ValueError(f"expected {name} to be finite and above 0; received {value!r}")
+    return number
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> float:
@@ -159,9 +285,9 @@ def _in_range(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
-NAMES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+NAMES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
-__all__ = ["SGD", "Adam", "Optimizer", "get"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
 
 def get(optimizer: str | Optimizer | type[Optimizer]) -> Optimizer:

@@ -94,6 +94,8 @@ class FlatParameters:
     values, gradients : ndarray (P,)
     trained_values, trained_gradients : ndarray (T,)
         The leading part that an optimizer moves.
+    trained_sizes : list of int
+        How many numbers each parameter has in that part.
     current : bool
         False once another model holds a parameter, or one has been frozen or released.
     """
@@ -101,7 +103,8 @@ class FlatParameters:
     def __init__(self, parameters: Sequence[Parameter], dtype: np.dtype[Any]) -> None:
         ordered = sorted(parameters, key=lambda parameter: not parameter.trainable)
         size = sum(parameter.value.size for parameter in ordered)
-        trained = sum(parameter.value.size for parameter in ordered if parameter.trainable)
+        self.trained_sizes = [parameter.value.size for parameter in ordered if parameter.trainable]
+        trained = sum(self.trained_sizes)
         self.values = lasting(size, dtype)
         self.gradients = lasting(size, dtype)
         self.trained_values = self.values[:trained]

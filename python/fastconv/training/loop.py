@@ -72,7 +72,7 @@ def train_step(model: Sequential, compiled: Compiled, x: Array, y: Array, weight
     if loss - loss != 0:  # NaN and infinity alone
         raise FloatingPointError(_diagnosis(model, x, loss))
     training_pass.backward(gradient, compiled.arena)
-    compiled.optimizer.update(flat.trained_values, flat.trained_gradients)
+    compiled.optimizer.apply(flat.trained_values, flat.trained_gradients, flat.trained_sizes)
     return loss, prediction
 
 

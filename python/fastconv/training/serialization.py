@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import initializers, layers, losses, metrics, optimizers
+from .. import initializers, layers, losses, metrics, optimizers, schedules
 from .._config import Configurable, describe, restore
 from .._npz import read_arrays
 from .._validation import Array
@@ -211,7 +211,7 @@ def _known_classes() -> dict[str, type[Configurable]]:
 
     named = (
         getattr(module, name)
-        for module in (initializers, layers, losses, metrics, optimizers)
+        for module in (initializers, layers, losses, metrics, optimizers, schedules)
         for name in module.__all__
     )
     classes = [kind for kind in named if isinstance(kind, type) and issubclass(kind, Configurable)]
