@@ -97,9 +97,17 @@ def calls() -> dict[str, Call]:
         "softmax_cross_entropy": lambda: ops.softmax_cross_entropy(row, labels),
         "sgd_update": lambda: ops.sgd_update(bias, bias_gradient, state, 0.1, 0.9),
         "adam_update": lambda: ops.adam_update(bias, bias_gradient, state, second, 0.1, 0.9, 0.999, 1e-7, 1),
+        "nadam_update": lambda: ops.nadam_update(
+            bias, bias_gradient, state, second, 0.1, 0.9, 0.999, 1e-7, momentum_decay=1.0, momentum_product=1.0, step=1
+        ),
+        "adagrad_update": lambda: ops.adagrad_update(bias, bias_gradient, second, 0.1, 1e-7),
+        "adadelta_update": lambda: ops.adadelta_update(bias, bias_gradient, second, third, 0.1, 0.95, 1e-7),
+        "rmsprop_update": lambda: ops.rmsprop_update(
+            bias, bias_gradient, second, state, third, 0.1, rho=0.9, momentum=0.9, epsilon=1e-7
+        ),
     }
     ones_4, plane = ones(1, 4), ones(1, 2, 1, 1)
-    bias_gradient, state, second = np.zeros((3, 4), np.float32)
+    bias_gradient, state, second, third = np.zeros((4, 4), np.float32)
     for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax"):
         forward, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
         named[name] = lambda forward=forward: forward(row)  # type: ignore[misc]

@@ -82,6 +82,46 @@ def good_calls() -> dict[str, Call]:
             "epsilon": 1e-7,
             "step": 1,
         },
+        "nadam_update": {
+            "parameters": flat,
+            "gradients": array(8),
+            "first_moment": array(8),
+            "second_moment": array(8),
+            "learning_rate": 0.1,
+            "beta_1": 0.9,
+            "beta_2": 0.99,
+            "epsilon": 1e-7,
+            "momentum_decay": 0.004,
+            "momentum_product": 1.0,
+            "step": 1,
+        },
+        "adagrad_update": {
+            "parameters": flat,
+            "gradients": array(8),
+            "accumulator": array(8),
+            "learning_rate": 0.1,
+            "epsilon": 1e-7,
+        },
+        "adadelta_update": {
+            "parameters": flat,
+            "gradients": array(8),
+            "mean_square": array(8),
+            "mean_square_step": array(8),
+            "learning_rate": 0.1,
+            "rho": 0.9,
+            "epsilon": 1e-7,
+        },
+        "rmsprop_update": {
+            "parameters": flat,
+            "gradients": array(8),
+            "mean_square": array(8),
+            "mean": array(8),
+            "velocity": array(8),
+            "learning_rate": 0.1,
+            "rho": 0.9,
+            "momentum": 0.9,
+            "epsilon": 1e-7,
+        },
     }
 
 
@@ -116,7 +156,7 @@ def wrong_kinds() -> list[Row]:
             for name, value in call.items()
             if isinstance(value, np.ndarray) and name not in ("out", "labels", "taps")
         ]
-        optional = {"bias", "sample_weight"} | ({"velocity"} if operator == "sgd_update" else set())
+        optional = {"bias", "sample_weight"} | ({"mean", "velocity"} if operator.endswith("_update") else set())
         for name in arrays:
             for kind, change in wrong.items():
                 if not (kind == "NoneType" and name in optional):
@@ -340,6 +380,10 @@ SPECIAL: list[Row] = [
         for update, names in (
             ("sgd_update", ("gradients", "velocity")),
             ("adam_update", ("gradients", "first_moment", "second_moment")),
+            ("nadam_update", ("gradients", "first_moment", "second_moment")),
+            ("adagrad_update", ("gradients", "accumulator")),
+            ("adadelta_update", ("gradients", "mean_square", "mean_square_step")),
+            ("rmsprop_update", ("gradients", "mean_square", "mean", "velocity")),
         )
         for name in names
         for row in (
@@ -352,6 +396,10 @@ SPECIAL: list[Row] = [
         for update, names in (
             ("sgd_update", ("parameters", "velocity")),
             ("adam_update", ("parameters", "first_moment", "second_moment")),
+            ("nadam_update", ("parameters", "first_moment", "second_moment")),
+            ("adagrad_update", ("parameters", "accumulator")),
+            ("adadelta_update", ("parameters", "mean_square", "mean_square_step")),
+            ("rmsprop_update", ("parameters", "mean_square", "mean", "velocity")),
         )
         for name in names
         for row in (
@@ -365,6 +413,10 @@ SPECIAL: list[Row] = [
     ("adam_update", "epsilon", 1j, TypeError, "a number; received 1j"),
     ("adam_update", "step", 0, ValueError, "at least 1; received 0"),
     ("adam_update", "step", 1.0, TypeError, "an int; received 1.0"),
+    ("nadam_update", "step", 0, ValueError, "at least 1; received 0"),
+    ("nadam_update", "momentum_product", "1", TypeError, "a number; received '1'"),
+    ("rmsprop_update", "velocity", None, ValueError, "expected an array.*; received None"),
+    ("rmsprop_update", "rho", None, TypeError, "a number; received None"),
 ]
 
 

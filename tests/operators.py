@@ -108,11 +108,43 @@ def sgd(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
     return (parameters, *velocity)
 
 
-def adam(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
-    parameters, gradients, first, second = (a.copy() for a in arrays)
-    np.abs(second, out=second)
-    lib.adam_update(parameters, gradients, first, second, **options)
-    return parameters, first, second
+def adam(name: str) -> Callable[..., Any]:
+    """Adam and its kin: two moments, of which the second is not negative."""
+
+    def call(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+        parameters, gradients, first, second = (a.copy() for a in arrays)
+        np.abs(second, out=second)
+        product = getattr(lib, name)(parameters, gradients, first, second, **options)
+        moved = (parameters, first, second)
+        return moved if product is None else (*moved, np.array(product, first.dtype))
+
+    return call
+
+
+def squares(name: str) -> Callable[..., Any]:
+    """Optimizers whose states are sums and means of squares."""
+
+    def call(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+        parameters, gradients, *states = (a.copy() for a in arrays)
+        for state in states:
+            np.abs(state, out=state)
+        getattr(lib, name)(parameters, gradients, *states, **options)
+        return (parameters, *states)
+
+    return call
+
+
+def rmsprop(lib: ModuleType, arrays: Arrays, options: Options) -> Any:
+    """One to three states: the mean of squares, which is no smaller than that of gradients squared; the velocity."""
+    parameters, gradients, square, *rest = (a.copy() for a in arrays)
+    mean = rest.pop(0) if options["centered"] else None
+    velocity = rest.pop(0) if rest else None
+    np.abs(square, out=square)
+    if mean is not None:
+        square += np.square(mean) + 1
+    settings = {name: value for name, value in options.items() if name != "centered"}
+    lib.rmsprop_update(parameters, gradients, square, mean, velocity, **settings)
+    return tuple(a for a in (parameters, square, mean, velocity) if a is not None)
 
 
 OPERATORS: dict[str, Operator] = {
@@ -134,7 +166,11 @@ OPERATORS: dict[str, Operator] = {
     "softmax": Operator(plain("softmax"), relative(80), from_output("softmax_backward"), cancelling(80)),
     "softmax_cross_entropy": Operator(cross_entropy, cancelling(80), cross_entropy_backward, cancelling(80)),
     "sgd_update": Operator(sgd, updated, None, exact),
-    "adam_update": Operator(adam, updated, None, exact),
+    "adam_update": Operator(adam("adam_update"), updated, None, exact),
+    "nadam_update": Operator(adam("nadam_update"), updated, None, exact),
+    "adagrad_update": Operator(squares("adagrad_update"), updated, None, exact),
+    "adadelta_update": Operator(squares("adadelta_update"), updated, None, exact),
+    "rmsprop_update": Operator(rmsprop, updated, None, exact),
 }
 
 
@@ -500,6 +536,8 @@ POINTWISE = [
 
 SGD = {"learning_rate": 0.1}
 ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+NADAM = {**ADAM, "momentum_decay": 0.004, "momentum_product": 0.25}
+RMSPROP = {"learning_rate": 0.01, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False}
 UPDATES = [
     *(
         row
@@ -510,6 +548,14 @@ UPDATES = [
             Row("sgd_update", ((n,), (n,), (n,)), {**SGD, "momentum": 0.9, "nesterov": True}),
             Row("adam_update", ((n,), (n,), (n,), (n,)), {**ADAM, "step": 1}),
             Row("adam_update", ((n,), (n,), (n,), (n,)), {**ADAM, "step": 1000}),
+            Row("nadam_update", ((n,), (n,), (n,), (n,)), {**NADAM, "step": 1, "momentum_product": 1.0}),
+            Row("nadam_update", ((n,), (n,), (n,), (n,)), {**NADAM, "step": 1000}),
+            Row("adagrad_update", ((n,), (n,), (n,)), {"learning_rate": 0.1, "epsilon": 1e-7}),
+            Row("adadelta_update", ((n,), (n,), (n,), (n,)), {"learning_rate": 0.1, "rho": 0.95, "epsilon": 1e-6}),
+            Row("rmsprop_update", ((n,), (n,), (n,)), RMSPROP),
+            Row("rmsprop_update", ((n,), (n,), (n,), (n,)), {**RMSPROP, "momentum": 0.9}),
+            Row("rmsprop_update", ((n,), (n,), (n,), (n,)), {**RMSPROP, "centered": True}),
+            Row("rmsprop_update", ((n,),) * 5, {**RMSPROP, "momentum": 0.9, "centered": True}),
         )
     ),
 ]

@@ -14,7 +14,7 @@ from fastconv import ops, reference
 pytestmark = pytest.mark.usefixtures("_one_thread")
 Layout = Callable[[np.ndarray], np.ndarray]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-IN_PLACE = {"sgd_update", "adam_update"}
+IN_PLACE = {name for name in OPERATORS if name.endswith("_update")}
 
 
 @every_layout
@@ -121,11 +121,16 @@ def test_in_place(operator: str) -> None:
 def test_gradients_of_an_update(row: Row, layout: Layout) -> None:
     """An update needs its parameters and state in place; the gradients may lie anywhere."""
     update = getattr(ops, row.operator)
+    options = {name: value for name, value in row.options.items() if name != "centered"}
     states = []
     for change in (np.copy, layout):
         parameters, gradients, *state = (np.abs(a) for a in row.draw(np.float32))
         if row.operator == "sgd_update" and not state:
             state = [None]
-        update(parameters, change(gradients), *state, **row.options)
+        if row.operator == "rmsprop_update":
+            square, *rest = state
+            mean = rest.pop(0) if row.options["centered"] else None
+            state = [square, mean, rest.pop(0) if rest else None]
+        update(parameters, change(gradients), *state, **options)
         states.append(tuple(a for a in (parameters, *state) if a is not None))
     assert_same_bits(*states)

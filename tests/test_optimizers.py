@@ -12,7 +12,7 @@ import pytest
 
 from fastconv import optimizers
 from fastconv._config import describe, restore
-from fastconv.optimizers import SGD, Adam, AdamW, Optimizer
+from fastconv.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Nadam, Optimizer, RMSprop
 from fastconv.schedules import CosineDecay, StepDecay
 
 SIZE, STEPS = 257, 100
@@ -33,7 +33,51 @@ def adam(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, b1: float, b
         p -= lr * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
 
 
+def nadam(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, psi: float) -> None:
+    m, v, product = np.zeros_like(p), np.zeros_like(p), 1.0
+    for t, g in enumerate(gradients, start=1):
+        now, later = (0.9 * (1 - 0.5 * 0.96 ** (s * psi)) for s in (t, t + 1))
+        product *= now
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        mean = later * m / (1 - product * later) + (1 - now) * g / (1 - product)
+        p -= lr * mean / (np.sqrt(v / (1 - 0.999**t)) + 1e-7)
+
+
+def adagrad(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, start: float) -> None:
+    total = np.full_like(p, start)
+    for g in gradients:
+        total += g**2
+        p -= lr * g / (np.sqrt(total) + 1e-7)
+
+
+def adadelta(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, rho: float) -> None:
+    v, w = np.zeros_like(p), np.zeros_like(p)
+    for g in gradients:
+        v = rho * v + (1 - rho) * g**2
+        step = np.sqrt(w + 1e-7) / np.sqrt(v + 1e-7) * g
+        w = rho * w + (1 - rho) * step**2
+        p -= lr * step
+
+
+def rmsprop(p: np.ndarray, gradients: Iterator[np.ndarray], lr: float, momentum: float, centered: bool) -> None:
+    v, m, b = np.zeros_like(p), np.zeros_like(p), np.zeros_like(p)
+    for g in gradients:
+        v = 0.9 * v + 0.1 * g**2
+        m = 0.9 * m + 0.1 * g
+        b = momentum * b + lr * g / (np.sqrt(v - m**2 if centered else v) + 1e-7)
+        p -= b
+
+
 CASES = [
+    (lambda: Nadam(), nadam, (0.001, 1.0)),
+    (lambda: Nadam(0.01, momentum_decay=0.004), nadam, (0.01, 0.004)),
+    (lambda: Adagrad(), adagrad, (0.001, 0.1)),
+    (lambda: Adagrad(0.1, initial_accumulator_value=0.0), adagrad, (0.1, 0.0)),
+    (lambda: Adadelta(), adadelta, (0.001, 0.95)),
+    (lambda: Adadelta(1.0, rho=0.9), adadelta, (1.0, 0.9)),
+    (lambda: RMSprop(), rmsprop, (0.001, 0.0, False)),
+    (lambda: RMSprop(0.01, momentum=0.9), rmsprop, (0.01, 0.9, False)),
+    (lambda: RMSprop(0.01, momentum=0.5, centered=True), rmsprop, (0.01, 0.5, True)),
     (lambda: SGD(), sgd, (0.01, 0.0, False)),
     (lambda: SGD(0.1, momentum=0.9), sgd, (0.1, 0.9, False)),
     (lambda: SGD(0.05, momentum=0.8, nesterov=True), sgd, (0.05, 0.8, True)),
@@ -93,8 +137,48 @@ class TestEveryOptimizer:
         optimizer = make()
         optimizer.update(np.ones(3), np.ones(3))
         assert all(array.shape == (3,) for array in optimizer.state.values())
-        expected = {"SGD": {"velocity"} if getattr(optimizer, "momentum", 0) else set()}
+        velocity = {"velocity"} if getattr(optimizer, "momentum", 0) else set()
+        centre = {"mean"} if getattr(optimizer, "centered", False) else set()
+        expected = {
+            "SGD": velocity,
+            "Adagrad": {"accumulator"},
+            "Adadelta": {"mean_square", "mean_square_step"},
+            "RMSprop": {"mean_square"} | centre | velocity,
+        }
         assert set(optimizer.state) == expected.get(type(optimizer).__name__, {"first_moment", "second_moment"})
+
+
+TORCH = [
+    ("SGD", {"lr": 0.05, "momentum": 0.9}, lambda: SGD(0.05, momentum=0.9)),
+    ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}, lambda: SGD(0.05, momentum=0.9, nesterov=True)),
+    ("Adam", {"lr": 0.01, "eps": 1e-7}, lambda: Adam(0.01)),
+    ("AdamW", {"lr": 0.01, "eps": 1e-7, "weight_decay": 0.1}, lambda: AdamW(0.01, weight_decay=0.1)),
+    ("NAdam", {"lr": 0.01, "eps": 1e-7}, lambda: Nadam(0.01, momentum_decay=0.004)),
+    ("Adagrad", {"lr": 0.1, "eps": 1e-7}, lambda: Adagrad(0.1, initial_accumulator_value=0.0)),
+    ("Adadelta", {"lr": 1.0, "rho": 0.9, "eps": 1e-6}, lambda: Adadelta(1.0, rho=0.9, epsilon=1e-6)),
+    ("RMSprop", {"lr": 0.01, "alpha": 0.9, "eps": 1e-7}, lambda: RMSprop(0.01)),
+    (
+        "RMSprop",
+        {"lr": 0.01, "alpha": 0.9, "eps": 1e-7, "momentum": 0.9, "centered": True},
+        lambda: RMSprop(0.01, momentum=0.9, centered=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "make"), TORCH, ids=[f"{name}-{len(s)}" for name, s, _ in TORCH])
+def test_pytorch_s_namesake_makes_the_same_steps(
+    name: str, settings: dict[str, Any], make: Callable[[], Optimizer]
+) -> None:
+    torch = pytest.importorskip("torch")
+    p = np.random.default_rng(1).standard_normal(SIZE)
+    peer = torch.tensor(p, requires_grad=True)
+    theirs, ours = getattr(torch.optim, name)([peer], **settings), make()
+    for g in gradients(np.float64):
+        ours.apply(p, g.copy())
+        peer.grad = torch.tensor(g)
+        theirs.step()
+    tolerance = 1e-5 if name == "NAdam" else 1e-9  # whose product of momenta PyTorch keeps in float32
+    np.testing.assert_allclose(p, peer.detach().numpy(), rtol=tolerance, atol=1e-12)
 
 
 def test_a_schedule_gives_each_step_its_rate() -> None:

@@ -89,7 +89,7 @@ def test_restarts_are_where_they_belong_for_long() -> None:
 )
 def test_errors_teach(make: Callable[[], Any], error: type[Exception] | None, match: str) -> None:
     if error is None:
-        with pytest.raises(ValueError, match="finite rate of at least 0.*-1.0 at step 3"):
+        with pytest.raises(ValueError, match=r"finite rate of at least 0.*-1.0 at step 3"):
             make()(3)
         return
     with pytest.raises(error, match=match):

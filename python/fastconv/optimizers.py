@@ -262,6 +262,221 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay, **options)
 
 
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat, "Incorporating Nesterov momentum into Adam", 2016).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        PyTorch's default is 0.002.
+    beta_1, beta_2, epsilon
+        As in `Adam`.
+    momentum_decay : float, default 1
+        The momentum of step t is ``beta_1 * (1 - 0.96**(t * momentum_decay) / 2)``. 1 is Keras's, PyTorch's
+        default is 0.004.
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0])
+    >>> Nadam(learning_rate=0.25).update(p, np.array([4.0]))
+    >>> p.round(6)
+    array([0.734303])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        momentum_decay: float = 1.0,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1 = _in_range("beta_1", beta_1, 0, 1)
+        self.beta_2 = _in_range("beta_2", beta_2, 0, 1)
+        self.epsilon = _in_range("epsilon", epsilon, 0, math.inf)
+        self.momentum_decay = _in_range("momentum_decay", momentum_decay, 0, math.inf)
+        self._product = (0, 1.0)  # of the momenta, after so many steps
+
+    def _product_so_far(self) -> float:
+        steps, product = self._product
+        if steps != self.iterations:  # restored from a file
+            product = 1.0
+            for t in range(1, self.iterations + 1):
+                product *= self.beta_1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+        return product
+
+    def update(self, parameters: Array, gradients: Array) -> None:
+        """Change `parameters` in place by one step."""
+        product = ops.nadam_update(
+            parameters,
+            gradients,
+            self.slot("first_moment", parameters),
+            self.slot("second_moment", parameters),
+            self.learning_rate,
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
+            self.momentum_decay,
+            self._product_so_far(),
+            self.iterations + 1,
+        )
+        self.iterations += 1
+        self._product = (self.iterations, product)
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of all squared gradients so far (Duchi, Hazan and Singer, 2011).
+
+    ``a += g^2; p -= learning_rate * g / (sqrt(a) + epsilon)``: PyTorch's form, in which epsilon is added to the root;
+    Keras adds it before.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        PyTorch's default is 0.01.
+    initial_accumulator_value : float, default 0.1
+        What a is before the first step; 0 in PyTorch.
+    epsilon : float, default 1e-7
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0])
+    >>> Adagrad(0.5, initial_accumulator_value=0.0, epsilon=0.0).update(p, np.array([4.0]))
+    >>> p
+    array([0.5])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = _in_range("initial_accumulator_value", initial_accumulator_value, 0, math.inf)
+        self.epsilon = _in_range("epsilon", epsilon, 0, math.inf)
+
+    def update(self, parameters: Array, gradients: Array) -> None:
+        """Change `parameters` in place by one step."""
+        if "accumulator" not in self.state:
+            self.slot("accumulator", parameters).fill(self.initial_accumulator_value)
+        ops.adagrad_update(parameters, gradients, self.state["accumulator"], self.learning_rate, self.epsilon)
+        self.iterations += 1
+
+
+class Adadelta(Optimizer):
+    """Steps as large as recent steps were, where gradients are as large as recent ones (Zeiler, 2012).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        1 in the paper and in PyTorch.
+    rho : float from 0 up to 1, default 0.95
+        Decay of the means of squares; 0.9 in PyTorch.
+    epsilon : float, default 1e-7
+        Added to both means; 1e-6 in PyTorch.
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0])
+    >>> Adadelta(1.0, rho=0.75, epsilon=1.0).update(p, np.array([2.0]))
+    >>> p.round(6)
+    array([-0.414214])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-7,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho = _in_range("rho", rho, 0, 1)
+        self.epsilon = _in_range("epsilon", epsilon, 0, math.inf)
+
+    def update(self, parameters: Array, gradients: Array) -> None:
+        """Change `parameters` in place by one step."""
+        ops.adadelta_update(
+            parameters,
+            gradients,
+            self.slot("mean_square", parameters),
+            self.slot("mean_square_step", parameters),
+            self.learning_rate,
+            self.rho,
+            self.epsilon,
+        )
+        self.iterations += 1
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of a running mean of squared gradients (Tieleman and Hinton, 2012).
+
+    ``v = rho * v + (1 - rho) * g^2; p -= learning_rate * g / (sqrt(v) + epsilon)``: PyTorch's form, in which epsilon
+    is added to the root; Keras adds it before.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        PyTorch's default is 0.01.
+    rho : float from 0 up to 1, default 0.9
+        Decay of the mean; PyTorch calls it alpha, 0.99.
+    momentum : float from 0 up to 1, default 0
+    epsilon : float, default 1e-7
+        PyTorch's default is 1e-8.
+    centered : bool, default False
+        Subtract the square of the mean gradient under the root: an estimate of the variance (Graves, 2013).
+    **options
+        ``weight_decay``, ``clipnorm``, ``clipvalue``, ``global_clipnorm``, as in `Optimizer`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0])
+    >>> RMSprop(0.5, rho=0.75, epsilon=0.0).update(p, np.array([2.0]))
+    >>> p
+    array([0.])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **options: float | None,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho = _in_range("rho", rho, 0, 1)
+        self.momentum = _in_range("momentum", momentum, 0, 1)
+        self.epsilon = _in_range("epsilon", epsilon, 0, math.inf)
+        self.centered = bool(centered)
+
+    def update(self, parameters: Array, gradients: Array) -> None:
+        """Change `parameters` in place by one step."""
+        ops.rmsprop_update(
+            parameters,
+            gradients,
+            self.slot("mean_square", parameters),
+            self.slot("mean", parameters) if self.centered else None,
+            self.slot("velocity", parameters) if self.momentum else None,
+            self.learning_rate,
+            self.rho,
+            self.momentum,
+            self.epsilon,
+        )
+        self.iterations += 1
+
+
 def _clip_norm(gradients: Array, bound: float) -> None:
     """Scale down, in place, to a Euclidean norm of `bound` at most. What is not finite stays so."""
     norm = math.sqrt(np.einsum("i,i->", gradients, gradients, dtype=np.float64))
@@ -285,9 +500,17 @@ def _in_range(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
-NAMES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+NAMES: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": Nadam,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "rmsprop": RMSprop,
+}
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Nadam", "Optimizer", "RMSprop", "get"]
 
 
 def get(optimizer: str | Optimizer | type[Optimizer]) -> Optimizer:

@@ -29,10 +29,19 @@ from fastconv.ops.pool import (
     pool2d,
     pool2d_backward,
 )
-from fastconv.ops.update import adam_update, sgd_update
+from fastconv.ops.update import (
+    adadelta_update,
+    adagrad_update,
+    adam_update,
+    nadam_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = [
     "activation_backward",
+    "adadelta_update",
+    "adagrad_update",
     "adam_update",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -50,10 +59,12 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2x2",
     "max_pool2x2_backward",
+    "nadam_update",
     "pool2d",
     "pool2d_backward",
     "relu",
     "relu_backward",
+    "rmsprop_update",
     "sgd_update",
     "sigmoid",
     "sigmoid_backward",

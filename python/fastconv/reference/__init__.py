@@ -33,10 +33,19 @@ from .pooling import (
     pool2d,
     pool2d_backward,
 )
-from .update import adam_update, sgd_update
+from .update import (
+    adadelta_update,
+    adagrad_update,
+    adam_update,
+    nadam_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = [
     "activation_backward",
+    "adadelta_update",
+    "adagrad_update",
     "adam_update",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -54,10 +63,12 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2x2",
     "max_pool2x2_backward",
+    "nadam_update",
     "pool2d",
     "pool2d_backward",
     "relu",
     "relu_backward",
+    "rmsprop_update",
     "sgd_update",
     "sigmoid",
     "sigmoid_backward",
