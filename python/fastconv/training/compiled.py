@@ -89,6 +89,9 @@ class Compiled:
                 metric = metrics.get(requested)
                 if requested == "binary_accuracy" and self.from_logits:
                     metric = metrics.BinaryAccuracy(threshold=0.0)
+                elif metric.from_logits is None:
+                    metric = copy.copy(metric)
+                    metric.from_logits = self.from_logits
             self.metrics.append(metric)
 
     @property

@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,16 +207,10 @@ def _stored_weights(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> li
     return [arrays[f"weights/{i}"] for i in range(len(names))]
 
 
-def _known_classes() -> dict[str, type[Configurable]]:
-    from .model import Sequential
-
-    named = (
-        getattr(module, name)
-        for module in (initializers, layers, losses, metrics, optimizers, schedules)
-        for name in module.__all__
-    )
+def _known_classes(*modules: ModuleType) -> dict[str, type[Configurable]]:
+    named = (getattr(module, name) for module in modules for name in module.__all__)
     classes = [kind for kind in named if isinstance(kind, type) and issubclass(kind, Configurable)]
-    return {kind.__name__: kind for kind in (*classes, Sequential)}
+    return {kind.__name__: kind for kind in classes}
 
 
 def _restore(
@@ -225,18 +220,20 @@ def _restore(
 ) -> Sequential:
     from .model import Sequential
 
-    classes = {**_known_classes(), **custom_objects}
-    model = restore(manifest["model"], classes)
+    model = restore(
+        manifest["model"], {**_known_classes(initializers, layers), "Sequential": Sequential, **custom_objects}
+    )
     if not isinstance(model, Sequential):
         raise ModelFileError(f"expected a Sequential; received {type(model).__name__}")
     _build(model, manifest["input_shape"], _stored_weights(manifest, arrays))
     model.generator.bit_generator.state = manifest["generator"]
     if "compiled" in manifest:
         parts = manifest["compiled"]
+        # A table for each: a loss and a metric may have one name.
         model.compile(
-            restore(parts["optimizer"], classes),
-            restore(parts["loss"], classes),
-            restore(parts["metrics"], classes),
+            restore(parts["optimizer"], {**_known_classes(optimizers, schedules), **custom_objects}),
+            restore(parts["loss"], {**_known_classes(losses), **custom_objects}),
+            restore(parts["metrics"], {**_known_classes(metrics), **custom_objects}),
         )
         _restore_optimizer(model, parts["iterations"], arrays)
     return model
