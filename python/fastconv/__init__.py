@@ -14,7 +14,7 @@ array([[4., 6., 4.],
 
 import sys
 
-from fastconv import data, initializers, layers, losses, metrics, models, optimizers, schedules
+from fastconv import data, graph, initializers, layers, losses, metrics, models, optimizers, schedules
 from fastconv._algorithm import get_algorithm, set_algorithm
 from fastconv._dispatch import build_info as _build_info
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
@@ -92,6 +92,7 @@ __all__ = [
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "gradcheck",
+    "graph",
     "im2col",
     "initializers",
     "layers",
