@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,18 @@ import pytest
 
 import fastconv as fc
 from fastconv.layers import Dense
+from fastconv.optimizers import SGD
+from fastconv.schedules import StepDecay
 from fastconv.training import Sequential, callbacks
-from fastconv.training.callbacks import Callback, EarlyStopping, History, LambdaCallback
+from fastconv.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+)
 
 X = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-1.0], [0.5]], np.float32)
@@ -41,7 +52,10 @@ class Recorder(Callback):
 
 def test_they_have_a_home_at_the_top() -> None:
     assert fc.callbacks is callbacks
-    assert set(callbacks.__all__) == {"Callback", "EarlyStopping", "History", "LambdaCallback", "ProgressBar"}
+    assert set(callbacks.__all__) == {
+        *("Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint"),
+        *("ProgressBar", "ReduceLROnPlateau"),
+    }
 
 
 def test_all_of_keras_s_hooks_are_there() -> None:
@@ -215,9 +229,76 @@ def test_early_stopping_serves_two_trainings(capsys: pytest.CaptureFixture[str])
         assert capsys.readouterr().out == "stopped after epoch 2: val_loss was best in epoch 1, 3\n"
 
 
+class Rates(Callback):
+    """Writes down each epoch's learning rate."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert self.model.compiled is not None
+        self.rates.append(round(self.model.compiled.optimizer.learning_rate, 6))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "rates"),
+    [
+        ([3, 2, 1, 0], {"patience": 1}, [1, 1, 1, 1]),
+        ([3, 3, 3, 3], {"patience": 1, "factor": 0.5}, [1, 0.5, 0.25, 0.125]),
+        ([3, 3, 3, 2, 2, 2], {"patience": 2}, [1, 1, 0.1, 0.1, 0.1, 0.01]),
+        ([3, 3, 3, 3, 3], {"patience": 1, "cooldown": 2, "factor": 0.5}, [1, 0.5, 0.5, 0.25, 0.25]),
+        ([3, 3, 3], {"patience": 1, "min_lr": 0.05}, [1, 0.1, 0.05]),
+        ([3, 2.99, 2.98], {"patience": 1, "min_delta": 0.5}, [1, 0.1, 0.01]),
+    ],
+)
+def test_rate_falls_on_a_plateau(values: list[float], options: Any, rates: list[float]) -> None:
+    made, record = model(), Rates()
+    made.compile(SGD(1.0), "mse")
+    callback = ReduceLROnPlateau(**options)
+    made.fit(X, Y, epochs=len(values), callbacks=[Script("val_loss", values), callback, record], verbose=0)
+    assert record.rates == rates
+
+
+def test_rate_of_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    made, record = model(), Rates()
+    made.compile(SGD(1.0), "mse")
+    scheduler = LearningRateScheduler(lambda epoch, rate: rate / 2 if epoch else rate, verbose=1)
+    made.fit(X, Y, epochs=3, callbacks=[scheduler, record], verbose=0)
+    assert record.rates == [1, 0.5, 0.25]
+    assert capsys.readouterr().out.splitlines()[-1] == "epoch 3: learning rate 0.25"
+
+
+def test_two_cannot_rule_one_rate() -> None:
+    made = model()
+    made.compile(SGD(StepDecay(1.0, 5)), "mse")
+    for callback in (ReduceLROnPlateau(), LearningRateScheduler(lambda epoch, rate: rate)):
+        with pytest.raises(ValueError, match=f"plain learning rate for {type(callback).__name__}.*StepDecay"):
+            made.fit(X, Y, callbacks=[callback], verbose=0)
+
+
+def test_checkpoints_of_every_epoch_and_of_the_best(tmp_path: Path) -> None:
+    values = [3, 1, 2]
+    made = model()
+    every = ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.1f}.npz")
+    best = ModelCheckpoint(tmp_path / "best.npz", save_best_only=True, save_weights_only=True)
+    made.fit(X, Y, epochs=3, callbacks=[Script("val_loss", values), every, best], verbose=0)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"01-3.0.npz", "02-1.0.npz", "03-2.0.npz", "best.npz"}
+    np.testing.assert_array_equal(fc.load_model(tmp_path / "01-3.0.npz").get_weights()[0], np.full((1, 3), 0))
+    made.load_weights(tmp_path / "best.npz")
+    np.testing.assert_array_equal(made.get_weights()[0], np.full((1, 3), 1))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
+        (lambda: ReduceLROnPlateau(factor=1.0), ValueError, "factor.*between 0 and 1.*1.0"),
+        (lambda: LearningRateScheduler(0.1), TypeError, "function of epoch and rate.*0.1"),
+        (
+            lambda: model().fit(X, Y, callbacks=[ModelCheckpoint("{val_los}.npz")], verbose=0),
+            ValueError,
+            "'epoch' or one of 'loss'.*'val_los'",
+        ),
         (lambda: EarlyStopping(mode="best"), ValueError, "'auto', 'min' or 'max'.*'best'"),
         (
             lambda: model().fit(X, Y, callbacks=[EarlyStopping()], verbose=0),

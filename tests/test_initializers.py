@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastconv import initializers
 from fastconv._config import describe, restore
-from fastconv.initializers import Constant, Initializer, RandomNormal, RandomUniform, fans
+from fastconv.initializers import Constant, Initializer, Orthogonal, RandomNormal, RandomUniform, fans
 
 WEIGHT = (300, 40, 3, 5)
 FAN_IN, FAN_OUT = 40 * 15, 300 * 15
@@ -38,6 +38,22 @@ def test_variance_and_range_follow_from_the_fans(name: str) -> None:
     assert w.var() == pytest.approx(variance, rel=0.01)
     cut = 2 * math.sqrt(variance) / initializers.TRUNCATED_STDDEV if limit is None else limit
     assert 0.99 * cut < np.abs(w).max() <= cut
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (6, 6), (4, 3, 2, 2), (30, 2, 3)])
+def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
+    w = Orthogonal(2.0)(shape, np.float64, np.random.default_rng(0)).reshape(shape[0], -1)
+    short = w if len(w) <= w.shape[1] else w.T
+    np.testing.assert_allclose(short @ short.T, 4 * np.eye(len(short)), atol=1e-12)
+
+
+def test_orthogonal_matrices_take_every_sign() -> None:
+    """Without the triangle's signs the first entry of the factor would always be negative."""
+    rng = np.random.default_rng(0)
+    signs = {float(np.sign(Orthogonal()((3, 3), np.float64, rng)[0, 0])) for _ in range(20)}
+    assert signs == {-1.0, 1.0}
+    with pytest.raises(ValueError, match=r"\(out, in, \*kernel\).*\(3,\)"):
+        Orthogonal()((3,))
 
 
 def test_the_truncation_constant_is_that_of_the_truncated_normal() -> None:

@@ -228,6 +228,36 @@ class LecunNormal(_ScaledNormal):
     """Truncated normal of variance ``1 / fan_in`` (LeCun et al., 1998, equation 16)."""
 
 
+class Orthogonal(Initializer):
+    """Rows, or columns where there are fewer, at right angles and of length `gain`.
+
+    Saxe, McClelland and Ganguli, 2014. A weight of more than two axes is taken for a matrix (out, everything else),
+    as in PyTorch.
+
+    Parameters
+    ----------
+    gain : float, default 1
+
+    Examples
+    --------
+    >>> w = Orthogonal()((2, 3), np.float64, np.random.default_rng(0))
+    >>> np.allclose(w @ w.T, np.eye(2))
+    True
+    """
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = float(gain)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return the orthogonal factor of a random matrix, each of its signs as likely as the other."""
+        fans(shape)  # refuses what is no matrix
+        rows, columns = shape[0], math.prod(shape[1:])
+        factor, triangle = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        factor *= np.where(np.diag(triangle) < 0, -1, 1)
+        values: Array = self.gain * (factor.T if rows < columns else factor).reshape(shape)
+        return values
+
+
 def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise ValueError(f"expected {name} above 0; received {value!r}")
@@ -254,6 +284,11 @@ NAMES: dict[str, type[Initializer]] = {
     "he_normal": HeNormal,
     "lecun_uniform": LecunUniform,
     "lecun_normal": LecunNormal,
+    "orthogonal": Orthogonal,
+    "xavier_uniform": GlorotUniform,
+    "xavier_normal": GlorotNormal,
+    "kaiming_uniform": HeUniform,
+    "kaiming_normal": HeNormal,
 }
 
 __all__ = [
@@ -266,6 +301,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Orthogonal",
     "RandomNormal",
     "RandomUniform",
     "TruncatedNormal",
