@@ -24,7 +24,7 @@ LEVELS = [
     {"_native", "_config", "_npz", "_shapes", "reference"},
     {"_call", "_dispatch", "_idx"},
     {"_algorithm", "_validation"},
-    {"_threads", "data", "graph", "schedules"},
+    {"_threads", "data", "graph", "regularizers", "schedules"},
     {"ops"},
     {"initializers", "losses", "optimizers"},
     {"layers", "metrics"},

@@ -14,7 +14,7 @@ array([[4., 6., 4.],
 
 import sys
 
-from fastconv import data, graph, initializers, layers, losses, metrics, models, optimizers, schedules
+from fastconv import data, graph, initializers, layers, losses, metrics, models, optimizers, regularizers, schedules
 from fastconv._algorithm import get_algorithm, set_algorithm
 from fastconv._dispatch import build_info as _build_info
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
@@ -108,6 +108,7 @@ __all__ = [
     "optimizers",
     "pool2d",
     "pool2d_backward",
+    "regularizers",
     "relu",
     "relu_backward",
     "schedules",

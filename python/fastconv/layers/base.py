@@ -19,6 +19,7 @@ from .. import initializers
 from .._config import Configurable
 from .._shapes import integer
 from .._validation import Array
+from ..regularizers import get_constraint, get_regularizer
 from .parameter import Parameter, Shape
 from .replay import Watched
 
@@ -119,15 +120,22 @@ class Layer(Watched, Configurable):
         """True if a training step changes something here."""
         return self._trainable and bool(self._parameters)
 
-    def add_parameter(self, name: str, initializer: Any) -> Parameter:
+    def add_parameter(self, name: str, initializer: Any, regularizer: Any = None, constraint: Any = None) -> Parameter:
         """Make a parameter, without values yet.
 
         Parameters
         ----------
         name : str
         initializer : str or Initializer
+        regularizer : str or Regularizer, optional
+        constraint : str or Constraint, optional
         """
-        parameter = Parameter(name, initializers.get(initializer, f"{name}_initializer"))
+        parameter = Parameter(
+            name,
+            initializers.get(initializer, f"{name}_initializer"),
+            get_regularizer(regularizer, f"{name}_regularizer"),
+            get_constraint(constraint, f"{name}_constraint"),
+        )
         self._parameters.append(parameter)
         return parameter
 

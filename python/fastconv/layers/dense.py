@@ -8,6 +8,7 @@ from .. import ops
 from .._shapes import integer
 from .._validation import Array
 from ..initializers import Initializer
+from ..regularizers import Constraint, Regularizer
 from .activation import activate, activation_backward, checked_activation, fused
 from .base import Backward, Layer
 from .parameter import Shape
@@ -28,6 +29,10 @@ class Dense(Layer):
     use_bias : bool, default True
     kernel_initializer, bias_initializer : str or Initializer
         By default ``"glorot_uniform"`` and ``"zeros"``.
+    kernel_regularizer, bias_regularizer : str or Regularizer, optional
+        Penalties on large weights; see `fastconv.regularizers`.
+    kernel_constraint : str or Constraint, optional
+        What each training step makes of the kernel at its end, such as ``"max_norm"``.
     name, input_shape
         As in `Layer`.
 
@@ -50,6 +55,9 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | Regularizer | None = None,
+        bias_regularizer: str | Regularizer | None = None,
+        kernel_constraint: str | Constraint | None = None,
         name: str | None = None,
         *,
         input_shape: int | Sequence[int] | None = None,
@@ -58,10 +66,12 @@ class Dense(Layer):
         self.units = integer(units, "units", 1)
         self.activation = checked_activation(activation)
         self.use_bias = bool(use_bias)
-        self.kernel = self.add_parameter("kernel", kernel_initializer)
+        self.kernel = self.add_parameter("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
         self.kernel_initializer = self.kernel.initializer
-        self.bias = self.add_parameter("bias", bias_initializer) if use_bias else None
+        self.bias = self.add_parameter("bias", bias_initializer, bias_regularizer) if use_bias else None
         self.bias_initializer = self.bias.initializer if self.bias else bias_initializer
+        self.kernel_regularizer, self.kernel_constraint = self.kernel.regularizer, self.kernel.constraint
+        self.bias_regularizer = self.bias.regularizer if self.bias else bias_regularizer
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (units,)."""

@@ -17,6 +17,7 @@ import numpy as np
 from .._call import lasting
 from .._validation import Array
 from ..initializers import Initializer
+from ..regularizers import Constraint, Regularizer
 from .replay import Watched
 
 Shape: TypeAlias = tuple[int, ...]
@@ -31,6 +32,10 @@ class Parameter(Watched):
         Within the layer: ``"kernel"``, ``"bias"``.
     initializer : Initializer
         Draws the first values.
+    regularizer : Regularizer, optional
+        Adds a penalty to the loss of each training step.
+    constraint : Constraint, optional
+        Changes the values after each training step.
 
     Attributes
     ----------
@@ -43,9 +48,17 @@ class Parameter(Watched):
     value: Array
     grad: Array
 
-    def __init__(self, name: str, initializer: Initializer) -> None:
+    def __init__(
+        self,
+        name: str,
+        initializer: Initializer,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
         self.name = name
         self.initializer = initializer
+        self.regularizer = regularizer
+        self.constraint = constraint
         self.trainable = True
         self.owner: FlatParameters | None = None
 
@@ -59,6 +72,20 @@ class Parameter(Watched):
             )
         self.value = value
         self.grad = np.zeros(shape, dtype)
+
+    def penalty(self) -> float:
+        """Return what the regularizer takes for the values."""
+        return 0.0 if self.regularizer is None else self.regularizer(self.value)
+
+    def add_penalty_gradient(self) -> None:
+        """Add the penalty's gradient to that of the loss."""
+        if self.regularizer is not None:
+            self.grad += self.regularizer.penalty_and_gradient(self.value)[1]
+
+    def constrain(self) -> None:
+        """Change the values into ones that the constraint allows."""
+        if self.constraint is not None:
+            self.constraint.apply(self.value)
 
     def disown(self) -> None:
         """Tell the arrays that hold this parameter that they no longer describe it."""
@@ -96,6 +123,8 @@ class FlatParameters:
         The leading part that an optimizer moves.
     trained_sizes : list of int
         How many numbers each parameter has in that part.
+    regularized, constrained : list of Parameter
+        The trainable ones that have a regularizer, and a constraint.
     current : bool
         False once another model holds a parameter, or one has been frozen or released.
     """
@@ -110,6 +139,9 @@ class FlatParameters:
         self.trained_values = self.values[:trained]
         self.trained_gradients = self.gradients[:trained]
         self.current = True
+        trainable = [parameter for parameter in ordered if parameter.trainable]
+        self.regularized = [parameter for parameter in trainable if parameter.regularizer is not None]
+        self.constrained = [parameter for parameter in trainable if parameter.constraint is not None]
         start = 0
         for parameter in ordered:
             stop = start + parameter.value.size

@@ -69,10 +69,16 @@ def train_step(model: Sequential, compiled: Compiled, x: Array, y: Array, weight
     prediction = training_pass.forward(model, x, compiled.arena)
     with compiled.loss_arena:
         loss, gradient = compiled.loss.reduced(y, prediction, weight)
+    if flat.regularized:
+        loss += sum(parameter.penalty() for parameter in flat.regularized)
     if loss - loss != 0:  # NaN and infinity alone
         raise FloatingPointError(_diagnosis(model, x, loss))
     training_pass.backward(gradient, compiled.arena)
+    for parameter in flat.regularized:
+        parameter.add_penalty_gradient()
     compiled.optimizer.apply(flat.trained_values, flat.trained_gradients, flat.trained_sizes)
+    for parameter in flat.constrained:
+        parameter.constrain()
     return loss, prediction
 
 
@@ -118,13 +124,14 @@ def test_epoch(model: Sequential, compiled: Compiled, data: Batches, callbacks: 
     begin = callbacks.hooks("on_test_batch_begin")
     end = callbacks.hooks("on_test_batch_end")
     callbacks.call("on_test_begin", None)
+    penalty = sum(parameter.penalty() for parameter in model.parameters if parameter.trainable)
     for batch, (x, y, weight) in enumerate(data.batches()):
         for hook in begin:
             hook(batch, None)
         with arena:
             prediction = model(x)
             loss, _ = compiled.loss.reduced(y, prediction, weight)
-            tally.add(loss, y, prediction)
+            tally.add(loss + penalty, y, prediction)
         for hook in end:
             hook(batch, tally.logs())
     logs = tally.logs()

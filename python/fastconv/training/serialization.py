@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import initializers, layers, losses, metrics, optimizers, schedules
+from .. import initializers, layers, losses, metrics, optimizers, regularizers, schedules
 from .._config import Configurable, describe, restore
 from .._npz import read_arrays
 from .._validation import Array
@@ -220,9 +220,8 @@ def _restore(
 ) -> Sequential:
     from .model import Sequential
 
-    model = restore(
-        manifest["model"], {**_known_classes(initializers, layers), "Sequential": Sequential, **custom_objects}
-    )
+    of_layers = _known_classes(initializers, layers, regularizers)
+    model = restore(manifest["model"], {**of_layers, "Sequential": Sequential, **custom_objects})
     if not isinstance(model, Sequential):
         raise ModelFileError(f"expected a Sequential; received {type(model).__name__}")
     _build(model, manifest["input_shape"], _stored_weights(manifest, arrays))
