@@ -1,4 +1,4 @@
-"""Examples that lectures work by hand, with the right numbers: the library teaches what they teach."""
+"""The course, examples 1 to 9: networks small enough to compute by hand, with the right numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv.layers import AvgPool2D, Conv2D, Dense, Flatten, Input, MaxPool2D
+import fastconv as fc
+from fastconv.layers import Dense, Input
 from fastconv.losses import BinaryCrossentropy
 from fastconv.optimizers import SGD, Adam
 from fastconv.training import Sequential
@@ -39,10 +40,6 @@ def layer_outputs(model: Sequential, x: Any) -> list[np.ndarray]:
         y = layer(y)
         outputs.append(y[0])
     return outputs
-
-
-def count(model: Sequential) -> int:
-    return sum(weight.size for weight in model.get_weights())
 
 
 def test_a_2_2_2_network_by_hand() -> None:
@@ -84,6 +81,26 @@ def test_a_4_2_1_network_by_hand() -> None:
     last, bias = model.get_weights()[2:]
     np.testing.assert_allclose(last, [[-0.16429152, 0.36571387]], **ROUNDED)
     np.testing.assert_allclose(bias, [-0.07332341], **ROUNDED)
+
+
+def test_a_computation_graph() -> None:
+    """J = 3 (a + b c), forward to 33 and back to the three derivatives."""
+    a, b, c = (fc.graph.variable(value, name) for value, name in ((5, "a"), (3, "b"), (2, "c")))
+    j = 3 * (a + b * c)
+    j.backward()
+    assert j.value == 33
+    assert [node.grad for node in (a, b, c)] == [3, 6, 9]
+
+
+def test_the_graph_of_a_network_has_the_gradients_of_its_layers() -> None:
+    w1 = fc.graph.variable([[0.15, 0.20], [0.25, 0.30]], "w1")
+    w2 = fc.graph.variable([[0.40, 0.45], [0.50, 0.55]], "w2")
+    hidden = fc.graph.sigmoid(w1 @ [0.05, 0.10] + 0.35)
+    error = fc.graph.mean((fc.graph.sigmoid(w2 @ hidden + 0.60) - [0.01, 0.99]) ** 2)
+    error.backward()
+    assert error.value == pytest.approx(0.29837111, abs=6e-9)
+    np.testing.assert_allclose(w2.grad, [[0.08216704, 0.08266763], [-0.02260254, -0.02274024]], **ROUNDED)
+    np.testing.assert_allclose(w1.grad, [[0.00043857, 0.00087714], [0.00049771, 0.00099543]], **ROUNDED)
 
 
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -194,66 +211,29 @@ def test_zero_initialised_hidden_units_stay_identical() -> None:
     np.testing.assert_array_equal(kernel, np.broadcast_to(kernel[0], kernel.shape))
 
 
-def test_sizes_by_hand() -> None:
-    model = Sequential(
-        [Input((1, 28, 28)), Conv2D(16, 5, padding=2), MaxPool2D(2), Conv2D(32, 5, padding=2), MaxPool2D(2)]
-    )
-    shapes = [layer.output_shape for layer in model.layers[1:]]
-    assert shapes == [(16, 28, 28), (16, 14, 14), (32, 14, 14), (32, 7, 7)]
-    assert Conv2D(1, 3, strides=4).compute_output_shape((1, 44, 44)) == (1, 11, 11)
+def errors_of_steep_descent(**clipping: float) -> list[float]:
+    """Errors of a line fitted to large numbers at a rate far too high for them."""
+    x = np.linspace(10, 20, 11)
+    model = Sequential([Dense(1, input_shape=1)], seed=0, dtype="float64")
+    model.compile(SGD(0.1, **clipping), "mse")
+    return [model.train_on_batch(x, 2 * x + 1) for _ in range(200)]
 
 
-@pytest.mark.parametrize(
-    ("layers", "parameters"),
-    [
-        ([Input((3, 9, 9)), Conv2D(5, 3)], 140),
-        ([Input((3, 9, 9)), Conv2D(10, 3)], 280),
-        ([Input((3, 200, 100)), Conv2D(10, 3)], 280),
-        ([Input(128), Dense(64)], 8256),
-        ([Input(5), Dense(6), Dense(3), Dense(1)], 61),
-    ],
-)
-def test_parameters_by_hand(layers: list[Any], parameters: int) -> None:
-    assert count(Sequential(layers)) == parameters
+def test_an_exploding_gradient_ends_in_no_number() -> None:
+    with pytest.raises(FloatingPointError, match="loss"):
+        errors_of_steep_descent()
 
 
-def test_lenet_5() -> None:
-    model = Sequential(
-        [
-            Input((1, 32, 32)),
-            Conv2D(6, 5, activation="tanh"),
-            AvgPool2D(2),
-            Conv2D(16, 5, activation="tanh"),
-            AvgPool2D(2),
-            Conv2D(120, 5, activation="tanh"),
-            Flatten(),
-            Dense(84, activation="tanh"),
-            Dense(10),
-        ]
-    )
-    shapes = [layer.output_shape for layer in model.layers[1:]]
-    assert shapes[:6] == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (120,)]
-    per_layer = [sum(p.value.size for p in layer.parameters) for layer in model.layers if layer.parameters]
-    assert per_layer == [156, 2416, 48120, 10164, 850]
-    assert count(model) == 61_706
+@pytest.mark.parametrize("clipping", [{"clipvalue": 1.0}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
+def test_clipping_keeps_the_loss_finite(clipping: dict[str, float]) -> None:
+    losses = errors_of_steep_descent(**clipping)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.05 * losses[0]
 
 
-def test_an_alexnet_for_small_images() -> None:
-    model = Sequential(
-        [
-            Input((3, 32, 32)),
-            Conv2D(96, 11, strides=4, padding="same", activation="relu"),
-            MaxPool2D(2),
-            Conv2D(256, 5, padding="same", activation="relu"),
-            MaxPool2D(2),
-            Conv2D(384, 3, padding="same", activation="relu"),
-            Flatten(),
-            Dense(84, activation="relu"),
-            Dense(10),
-        ]
-    )
-    shapes = [layer.output_shape for layer in model.layers[1:6]]
-    assert shapes == [(96, 8, 8), (96, 4, 4), (256, 4, 4), (256, 2, 2), (384, 2, 2)]
-    per_layer = [sum(p.value.size for p in layer.parameters) for layer in model.layers if layer.parameters]
-    assert per_layer == [34_944, 614_656, 885_120, 129_108, 850]
-    assert count(model) == 1_664_678
+def test_clipping_by_value_and_by_norm() -> None:
+    """By value bends the gradient (3, 4), by norm shortens it."""
+    for option, step in (({"clipvalue": 1.0}, [1.0, 1.0]), ({"global_clipnorm": 1.0}, [0.6, 0.8])):
+        p = np.zeros(2)
+        SGD(1.0, **option).apply(p, np.array([3.0, 4.0]))
+        np.testing.assert_allclose(-p, step, rtol=1e-15)
