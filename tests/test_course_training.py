@@ -111,9 +111,7 @@ def overfitted(**stopping: Any) -> tuple[fc.Sequential, Any, np.ndarray]:
     model = fc.Sequential([fc.Dense(64, activation="tanh", input_shape=1), fc.Dense(1)], seed=0)
     model.compile(optimizers.Adam(0.05), "mse")
     stop = fc.callbacks.EarlyStopping(patience=20, **stopping)
-    model.fit(
-        x[:12], y[:12], validation_data=(x[12:], y[12:]), epochs=1000, batch_size=12, callbacks=stop, verbose=0
-    )
+    model.fit(x[:12], y[:12], validation_data=(x[12:], y[12:]), epochs=1000, batch_size=12, callbacks=stop, verbose=0)
     return model, stop, np.array(model.history.history["val_loss"])
 
 
