@@ -48,3 +48,10 @@ def test_every_picture_is_shown_and_small() -> None:
     sizes = [picture.stat().st_size for picture in pictures]
     assert max(sizes) < 60_000
     assert sum(sizes) < 600_000
+
+
+def test_the_picture_of_the_graph_is_what_the_library_draws() -> None:
+    a, b, c = (fc.graph.variable(value, name) for value, name in ((5, "a"), (3, "b"), (2, "c")))
+    end = 3 * (a + b * c)
+    end.backward()
+    assert (COURSE / "images" / "04-graph.svg").read_text("utf-8") == fc.graph.picture(end)

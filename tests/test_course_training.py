@@ -103,27 +103,41 @@ def test_learning_rates_by_hand(name: str) -> None:
     assert {step: schedule(step) for step in rates} == pytest.approx(rates, abs=1e-12)
 
 
-def overfitted(**stopping: Any) -> tuple[fc.Sequential, Any, np.ndarray]:
-    """Teach many units a few noisy points, and watch others of the same parabola."""
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (24, 1))
-    y = x**2 + 0.2 * rng.standard_normal((24, 1))
-    model = fc.Sequential([fc.Dense(64, activation="tanh", input_shape=1), fc.Dense(1)], seed=0)
-    model.compile(optimizers.Adam(0.05), "mse")
-    stop = fc.callbacks.EarlyStopping(patience=20, **stopping)
-    model.fit(x[:12], y[:12], validation_data=(x[12:], y[12:]), epochs=1000, batch_size=12, callbacks=stop, verbose=0)
-    return model, stop, np.array(model.history.history["val_loss"])
-
-
 def test_early_stopping_waits_and_returns_to_the_best() -> None:
-    model, stop, errors = overfitted(restore_best_weights=True)
-    assert len(errors) < 1000
-    assert stop.best_epoch == errors.argmin() == len(errors) - 21
-    assert stop.best == errors.min()
+    """Many units learn twenty noisy points by heart; fifty others tell when."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (24, 1))
-    y = x**2 + 0.2 * rng.standard_normal((24, 1))
-    assert model.evaluate(x[12:], y[12:], verbose=0) == pytest.approx(errors.min(), rel=1e-5)
+    x = rng.uniform(-1, 1, (70, 1))
+    y = np.sin(3 * x) + 0.3 * rng.standard_normal((70, 1))
+    layers = [fc.Dense(128, activation="relu", kernel_initializer=name) for name in ("he_normal", "glorot_uniform")]
+    model = fc.Sequential([fc.Input(1), *layers, fc.Dense(1)], seed=0)
+    model.compile(optimizers.Adam(0.02), "mse")
+    stop = fc.callbacks.EarlyStopping(patience=50, restore_best_weights=True)
+    held_out = (x[20:], y[20:])
+    errors = model.fit(x[:20], y[:20], validation_data=held_out, epochs=1000, callbacks=stop, verbose=0).history[
+        "val_loss"
+    ]
+    assert len(errors) < 1000
+    assert stop.best_epoch == np.argmin(errors) == len(errors) - 51
+    assert stop.best == min(errors)
+    assert model.evaluate(*held_out, verbose=0) == pytest.approx(min(errors), rel=1e-5)
+
+
+def test_penalties_by_hand() -> None:
+    """At w = (3, -4) with 0.1: L1 costs 0.7 and pulls by 0.1, L2 costs 2.5 and pulls by 0.2 w."""
+    w = np.array([3.0, -4.0])
+    for penalty, cost, pull in (
+        (fc.regularizers.L1(0.1), 0.7, [0.1, -0.1]),
+        (fc.regularizers.L2(0.1), 2.5, [0.6, -0.8]),
+    ):
+        value, gradient = penalty.penalty_and_gradient(w)
+        assert value == pytest.approx(cost)
+        np.testing.assert_allclose(gradient, pull, rtol=1e-12)
+
+
+def test_weight_decay_shrinks_by_a_share_of_the_rate() -> None:
+    w = np.array([3.0, -4.0])
+    optimizers.SGD(0.5, weight_decay=0.1).apply(w, np.zeros(2))
+    np.testing.assert_allclose(w, [2.85, -3.8], rtol=1e-15)
 
 
 SAID = np.array([[0.9], [0.8], [0.7], [0.6], [0.9], [0.4], [0.2], [0.3], [0.1], [0.0]])

@@ -280,11 +280,12 @@ def rates() -> Any:
 def stopping() -> Any:
     """Draw the errors of training and validation, and where early stopping returns to."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (24, 1))
-    y = x**2 + 0.2 * rng.standard_normal((24, 1))
-    model = fc.Sequential([fc.Dense(64, activation="tanh", input_shape=1), fc.Dense(1)], seed=0)
-    model.compile(fc.optimizers.Adam(0.05), "mse")
-    model.fit(x[:12], y[:12], validation_data=(x[12:], y[12:]), epochs=200, batch_size=12, verbose=0)
+    x = rng.uniform(-1, 1, (70, 1))
+    y = np.sin(3 * x) + 0.3 * rng.standard_normal((70, 1))
+    layers = [fc.Dense(128, activation="relu", kernel_initializer=name) for name in ("he_normal", "glorot_uniform")]
+    model = fc.Sequential([fc.Input(1), *layers, fc.Dense(1)], seed=0)
+    model.compile(fc.optimizers.Adam(0.02), "mse")
+    model.fit(x[:20], y[:20], validation_data=(x[20:], y[20:]), epochs=250, verbose=0)
     figure, (axis,) = panels(1, 5, 2.8)
     history = model.history.history
     axis.semilogy(history["loss"], color=COLOURS[0], label="training")
