@@ -21,8 +21,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOT
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_prints_what_the_page_shows(page: Path) -> None:
     text = page.read_text("utf-8")
-    for module in ("sklearn", "PIL"):
-        if module in text:
+    for word, module in (("sklearn", "sklearn"), ("load_sample_image", "PIL")):
+        if word in text:
             pytest.importorskip(module)
     blocks = BLOCK.findall(text)
     assert blocks
