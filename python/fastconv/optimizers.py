@@ -20,6 +20,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import ops
 from ._call import lasting
 from ._config import Configurable, by_name

@@ -183,7 +183,7 @@ def adadelta(
     cnp.ndarray parameters not None, cnp.ndarray gradients not None, cnp.ndarray mean_square not None,
     cnp.ndarray mean_square_step not None, double rate, double rho, double epsilon, int threads,
 ):
-    """delta = sqrt((mean of delta^2 + epsilon) / (mean of gradient^2 + epsilon)) * gradient; parameter -= rate*delta."""
+    """d = sqrt((mean of d^2 + epsilon) / (mean of gradient^2 + epsilon)) * gradient; parameter -= rate * d."""
     cdef Step s = step_of(parameters, gradients, mean_square, mean_square_step, None)
     cdef Py_ssize_t size = cnp.PyArray_SIZE(parameters)
     s.rate = <real>rate
@@ -220,7 +220,7 @@ def rmsprop(
     cnp.ndarray parameters not None, cnp.ndarray gradients not None, cnp.ndarray mean_square not None,
     cnp.ndarray mean, cnp.ndarray velocity, double rate, double rho, double momentum, double epsilon, int threads,
 ):
-    """parameter -= rate * gradient / (root of the mean of squares, less the squared mean if there is one, + epsilon)."""
+    """parameter -= rate * gradient / (root of the mean square, less the squared mean where there is one, + epsilon)."""
     cdef Step s = step_of(parameters, gradients, mean_square, mean, velocity)
     cdef Py_ssize_t size = cnp.PyArray_SIZE(parameters)
     s.rate = <real>rate
