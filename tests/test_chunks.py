@@ -197,8 +197,9 @@ def test_other_pairs_stay_two(layers: list[Layer]) -> None:
     assert fused.steps(layers) == layers
 
 
-def test_memory_of_a_large_batch() -> None:
+def test_memory_of_a_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step keeps what backward needs, and of everything else a chunk's worth."""
+    monkeypatch.setattr(chunks, "CACHE", 2**21)
     layers = [
         fc.Input((8, 32, 32)),
         fc.Conv2D(32, 3, padding="same", activation="relu"),

@@ -19,7 +19,7 @@ cnp.import_array()
 
 cdef enum:
     BLOCK = 16384
-    WORK_PER_ELEMENT = 4        # in multiply-adds, for the choice of a team
+    WORK_PER_ELEMENT = 16       # in multiply-adds, for the choice of a team: it is memory that takes the time
 
 
 cdef inline void activate_each(

@@ -49,6 +49,7 @@ cdef enum:
     SUMS_ELEMENTS = 65536       # sums of one such task (256 KiB of float32)
     LARGE_WORK = 50000000       # multiply-adds from which on tasks are shared out as threads come free
     WORK_PER_WEIGHT = 16        # what packing one weight costs, in multiply-adds
+    WORK_PER_TERM = 8           # and adding one number to a sum
     PARTIAL_ELEMENTS = 2097152  # bound on all partial weight gradients together
 
 cdef double ADDRESSABLE = 1e13  # elements of one image's planes beyond which no machine has memory
@@ -422,7 +423,7 @@ def backward_bias(cnp.ndarray grad_y not None, cnp.ndarray grad_bias not None, i
     cdef real* grad_bias_data = <real*>cnp.PyArray_DATA(grad_bias)
     cdef int team
     with nogil:
-        team = team_size(<double>images * channels * size, channels, threads)
+        team = team_size(<double>images * channels * size * WORK_PER_TERM, channels, threads)
         if team == 1:
             for k in range(channels):
                 bias_gradient_channel(grad_y_data, images, channels, k, size, grad_bias_data + k)

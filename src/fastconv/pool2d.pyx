@@ -27,6 +27,7 @@ cnp.import_array()
 
 cdef enum:
     WORK_PER_PIXEL = 32         # in multiply-adds, for the choice of a team
+    WORK_PER_TERM = 8           # of a mean
 
 cdef Py_ssize_t WIDEST = 0x7FFFFFFFFFFFFFFF
 
@@ -726,7 +727,7 @@ def global_average_forward(cnp.ndarray x not None, cnp.ndarray y not None, int t
     cdef real* y_data = <real*>cnp.PyArray_DATA(y)
     cdef Py_ssize_t planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1), plane
     cdef Py_ssize_t size = cnp.PyArray_DIM(x, 2) * cnp.PyArray_DIM(x, 3)
-    cdef int team = team_size(<double>planes * size, planes, threads)
+    cdef int team = team_size(<double>planes * size * WORK_PER_TERM, planes, threads)
     with nogil:
         if team == 1:
             for plane in range(planes):
@@ -742,7 +743,7 @@ def global_average_backward(cnp.ndarray grad_y not None, cnp.ndarray grad_x not 
     cdef real* grad_x_data = <real*>cnp.PyArray_DATA(grad_x)
     cdef Py_ssize_t planes = cnp.PyArray_DIM(grad_x, 0) * cnp.PyArray_DIM(grad_x, 1), plane
     cdef Py_ssize_t size = cnp.PyArray_DIM(grad_x, 2) * cnp.PyArray_DIM(grad_x, 3)
-    cdef int team = team_size(<double>planes * size, planes, threads)
+    cdef int team = team_size(<double>planes * size * WORK_PER_TERM, planes, threads)
     with nogil:
         if team == 1:
             for plane in range(planes):

@@ -19,8 +19,8 @@ cdef extern from "math.h" nogil:
 cdef enum:
     BLOCK = 8192
     STATES = 3                  # arrays that an optimizer keeps, at most
-    SUM_WORK = 8                # what a parameter's step costs, in multiply-adds
-    ROOT_WORK = 40
+    SUM_WORK = 32               # what a parameter's step costs, in multiply-adds
+    ROOT_WORK = 64
 
 cdef struct Step:
     real* parameter

@@ -1,8 +1,8 @@
 """Layers that treat each image by itself, a few images at a time.
 
-What a layer writes is soon read by the next one. A chunk of images whose results fit the second-level cache finds
-them there; a large batch would send each of them to memory and fetch it again, which takes as long as a good part of
-the arithmetic.
+What a layer writes is soon read by the next one. A chunk of images whose results stay near the processor finds them
+there; a large batch would send each of them to memory and fetch it again, which takes as long as a good part of the
+arithmetic.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from .._validation import Array
 
-CACHE = 2**21
-"""Bytes that a layer's input and output may have together."""
+CACHE = 2**23
+"""Bytes that a layer's input and output may have together. From 2 to 8 MB one thread is equally fast; several threads
+share the work of a chunk, and short ones leave them waiting for each other."""
 
 
 def cut(layers: Sequence[Any], x: Array) -> tuple[int, list[slice]]:
