@@ -15,9 +15,9 @@ import numpy as np
 
 from .._validation import Array
 
-CACHE = 2**23
-"""Bytes that a layer's input and output may have together. From 2 to 8 MB one thread is equally fast; several threads
-share the work of a chunk, and short ones leave them waiting for each other."""
+CACHE = 3 * 2**21
+"""Bytes that a layer's input and output may have together. From 2 to 8 MB one thread is almost equally fast; several
+threads share the work of a chunk, and short ones leave them waiting for each other."""
 
 
 def cut(layers: Sequence[Any], x: Array) -> tuple[int, list[slice]]:

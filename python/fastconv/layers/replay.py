@@ -30,7 +30,7 @@ from .._validation import Array
 LARGEST = 2**20
 """Bytes of the input and all results of a pass: beyond, its kernels take so long that nothing is gained."""
 
-SMALL = 30_000_000
+SMALL = 80_000_000
 """Multiply-adds of a pass below which it stays on one thread: to wake another may take as long as half of it."""
 
 KEPT = 16
