@@ -204,3 +204,19 @@ def real(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number; received {value!r} of type {type(value).__name__}")
     return float(value)
+
+
+def at_least_zero(value: object, name: str) -> float:
+    """Return `value` as a finite float that is not negative."""
+    number = real(value, name)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"expected {name} to be finite and at least 0; received {value!r}")
+    return number
+
+
+def above_zero(value: object, name: str) -> float:
+    """Return `value` as a finite float above 0."""
+    number = real(value, name)
+    if not 0 < number < math.inf:
+        raise ValueError(f"expected {name} to be finite and above 0; received {value!r}")
+    return number

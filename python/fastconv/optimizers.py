@@ -25,7 +25,7 @@ import numpy as np
 from . import ops
 from ._call import lasting
 from ._config import Configurable, by_name
-from ._validation import Array, real
+from ._validation import Array, above_zero, real
 from .schedules import Schedule
 
 COMMON = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
@@ -72,7 +72,7 @@ class Optimizer(Configurable):
         self.learning_rate = learning_rate
         self.weight_decay = None if weight_decay is None else _in_range("weight_decay", weight_decay, 0, math.inf)
         bounds = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-        given = {name: _positive(name, bound) for name, bound in bounds.items() if bound is not None}
+        given = {name: above_zero(bound, name) for name, bound in bounds.items() if bound is not None}
         if len(given) > 1:
             raise ValueError(f"expected one way to clip gradients; received {' and '.join(given)}")
         self.clipnorm = given.get("clipnorm")
@@ -484,13 +484,6 @@ def _clip_norm(gradients: Array, bound: float) -> None:
     norm = math.sqrt(np.einsum("i,i->", gradients, gradients, dtype=np.float64))
     if norm > bound:
         gradients *= bound / norm
-
-
-def _positive(name: str, value: float) -> float:
-    number = real(value, name)
-    if not 0 < number < math.inf:
-        raise ValueError(f"expected {name} to be finite and above 0; received {value!r}")
-    return number
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> float:

@@ -6,13 +6,12 @@ after each step. Names, formulas and defaults are Keras's.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from ._config import Configurable, by_name
-from ._validation import Array, real
+from ._validation import Array, above_zero, at_least_zero
 
 
 class Regularizer(Configurable):
@@ -50,7 +49,7 @@ class L1L2(Regularizer):
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
-        self.l1, self.l2 = _factor(l1, "l1"), _factor(l2, "l2")
+        self.l1, self.l2 = at_least_zero(l1, "l1"), at_least_zero(l2, "l2")
 
     def penalty_and_gradient(self, weight: Array) -> tuple[float, Array]:
         """Return both penalties and their gradient."""
@@ -116,9 +115,7 @@ class MaxNorm(Constraint):
     """
 
     def __init__(self, max_value: float = 2.0) -> None:
-        self.max_value = real(max_value, "max_value")
-        if not 0 < self.max_value < math.inf:
-            raise ValueError(f"expected max_value to be finite and above 0; received {max_value!r}")
+        self.max_value = above_zero(max_value, "max_value")
 
     def apply(self, weight: Array) -> None:
         """Scale down the rows that are too long."""
@@ -135,13 +132,6 @@ class NonNegative(Constraint):
     def apply(self, weight: Array) -> None:
         """Set negative weights to 0."""
         np.maximum(weight, 0, out=weight)
-
-
-def _factor(value: float, name: str) -> float:
-    number = real(value, name)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"expected {name} to be finite and at least 0; received {value!r}")
-    return number
 
 
 REGULARIZERS: dict[str, type[Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}

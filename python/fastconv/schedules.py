@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ._config import Configurable
 from ._shapes import integer
-from ._validation import real
+from ._validation import at_least_zero
 
 
 class Schedule(Configurable):
@@ -69,9 +69,9 @@ class ExponentialDecay(Schedule):
     def __init__(
         self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
     ) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.decay_steps = integer(decay_steps, "decay_steps", 1)
-        self.decay_rate = _rate(decay_rate, "decay_rate")
+        self.decay_rate = at_least_zero(decay_rate, "decay_rate")
         self.staircase = bool(staircase)
 
     def rate(self, step: int) -> float:
@@ -96,9 +96,9 @@ class InverseTimeDecay(Schedule):
     def __init__(
         self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
     ) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.decay_steps = integer(decay_steps, "decay_steps", 1)
-        self.decay_rate = _rate(decay_rate, "decay_rate")
+        self.decay_rate = at_least_zero(decay_rate, "decay_rate")
         self.staircase = bool(staircase)
 
     def rate(self, step: int) -> float:
@@ -122,9 +122,9 @@ class StepDecay(Schedule):
     """
 
     def __init__(self, initial_learning_rate: float, step_size: int, gamma: float = 0.1) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.step_size = integer(step_size, "step_size", 1)
-        self.gamma = _rate(gamma, "gamma")
+        self.gamma = at_least_zero(gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate of a step."""
@@ -148,7 +148,7 @@ class PiecewiseConstantDecay(Schedule):
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]) -> None:
         self.boundaries = [integer(boundary, "boundaries", 0) for boundary in boundaries]
-        self.values = [_rate(value, "values") for value in values]
+        self.values = [at_least_zero(value, "values") for value in values]
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"expected one value more than boundaries; received {len(self.boundaries)} boundaries and "
@@ -189,10 +189,10 @@ class PolynomialDecay(Schedule):
         power: float = 1.0,
         cycle: bool = False,
     ) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.decay_steps = integer(decay_steps, "decay_steps", 1)
-        self.end_learning_rate = _rate(end_learning_rate, "end_learning_rate")
-        self.power = _rate(power, "power")
+        self.end_learning_rate = at_least_zero(end_learning_rate, "end_learning_rate")
+        self.power = at_least_zero(power, "power")
         self.cycle = bool(cycle)
 
     def rate(self, step: int) -> float:
@@ -231,10 +231,10 @@ class CosineDecay(Schedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.decay_steps = integer(decay_steps, "decay_steps", 1)
-        self.alpha = _rate(alpha, "alpha")
-        self.warmup_target = None if warmup_target is None else _rate(warmup_target, "warmup_target")
+        self.alpha = at_least_zero(alpha, "alpha")
+        self.warmup_target = None if warmup_target is None else at_least_zero(warmup_target, "warmup_target")
         self.warmup_steps = integer(warmup_steps, "warmup_steps", 0)
 
     def rate(self, step: int) -> float:
@@ -276,13 +276,13 @@ class CosineDecayRestarts(Schedule):
         m_mul: float = 1.0,
         alpha: float = 0.0,
     ) -> None:
-        self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate")
+        self.initial_learning_rate = at_least_zero(initial_learning_rate, "initial_learning_rate")
         self.first_decay_steps = integer(first_decay_steps, "first_decay_steps", 1)
-        self.t_mul = _rate(t_mul, "t_mul")
+        self.t_mul = at_least_zero(t_mul, "t_mul")
         if self.t_mul < 1:
             raise ValueError(f"expected t_mul to be at least 1; received {t_mul!r}")
-        self.m_mul = _rate(m_mul, "m_mul")
-        self.alpha = _rate(alpha, "alpha")
+        self.m_mul = at_least_zero(m_mul, "m_mul")
+        self.alpha = at_least_zero(alpha, "alpha")
 
     def rate(self, step: int) -> float:
         """Return the rate of a step."""
@@ -314,9 +314,9 @@ class Warmup(Schedule):
     """
 
     def __init__(self, after: float | Schedule, warmup_steps: int, start: float = 0.0) -> None:
-        self.after = after if isinstance(after, Schedule) else _rate(after, "after")
+        self.after = after if isinstance(after, Schedule) else at_least_zero(after, "after")
         self.warmup_steps = integer(warmup_steps, "warmup_steps", 1)
-        self.start = _rate(start, "start")
+        self.start = at_least_zero(start, "start")
 
     def rate(self, step: int) -> float:
         """Return the rate of a step."""
@@ -333,13 +333,6 @@ def _part(step: int, steps: int, staircase: bool) -> float:
 
 def _cosine(done: float, alpha: float) -> float:
     return (1 - alpha) * 0.5 * (1 + math.cos(math.pi * done)) + alpha
-
-
-def _rate(value: float, name: str) -> float:
-    number = real(value, name)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"expected {name} to be finite and at least 0; received {value!r}")
-    return number
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from .. import ops
 from .._call import are_labels, empty
-from .._validation import Array, real
+from .._validation import Array, at_least_zero, real
 from .base import Loss, ValueAndGradient, mean_of_outputs, outputs, work
 from .regression import floor
 
@@ -133,7 +133,7 @@ class BinaryFocalCrossentropy(BinaryCrossentropy):
         super().__init__(from_logits, label_smoothing, reduction)
         self.apply_class_balancing = bool(apply_class_balancing)
         self.alpha = _share(alpha, "alpha")
-        self.gamma = _exponent(gamma)
+        self.gamma = at_least_zero(gamma, "gamma")
 
     def _of_logits(self, y_true: Array, y_pred: Array) -> tuple[Array, Array]:
         entropy, slope = _binary_of_logits(y_true, y_pred)
@@ -228,7 +228,7 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction)
         self.alpha = _share(alpha, "alpha")
-        self.gamma = _exponent(gamma)
+        self.gamma = at_least_zero(gamma, "gamma")
 
     def _of_logits(self, y_true: Array, y_pred: Array) -> tuple[Array, Array]:
         logs, p = _log_softmax(y_pred)
@@ -413,13 +413,6 @@ def _share(value: float, name: str) -> float:
     number = real(value, name)
     if not 0 <= number <= 1:
         raise ValueError(f"expected {name} to lie between 0 and 1; received {value!r}")
-    return number
-
-
-def _exponent(value: float) -> float:
-    number = real(value, "gamma")
-    if not 0 <= number < math.inf:
-        raise ValueError(f"expected gamma to be finite and at least 0; received {value!r}")
     return number
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .. import ops
-from .._validation import Array, real
+from .._validation import Array, above_zero, real
 from .base import Loss, mean_of_outputs, outputs, work
 
 
@@ -105,9 +103,7 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0, reduction: str = "sum_over_batch_size") -> None:
         super().__init__(reduction)
-        self.delta = real(delta, "delta")
-        if not 0 < self.delta < math.inf:
-            raise ValueError(f"expected delta to be finite and above 0; received {delta!r}")
+        self.delta = above_zero(delta, "delta")
 
     def per_sample(self, y_true: Array, y_pred: Array) -> tuple[Array, Array]:
         """Return mean losses and their gradients."""
